@@ -1,0 +1,106 @@
+"""The Engine protocol, and the engines by name.
+
+An engine turns one request into one picture. It knows nothing of jobs, queues or HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import numpy
+    from PIL import Image
+
+    from ..settings import Settings
+
+
+class Cancelled(Exception):
+    """Raised out of `Engine.draw` when `on_step` answered False."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawRequest:
+    """What an engine is asked to draw, once.
+
+    `reference` is RGB. `skeleton` is (18, 3) float: x and y in pixels of the asked canvas
+    (`width` x `height`), confidence 0..1 (0: hidden); None when no pose is asked for.
+    """
+
+    prompt: str
+    reference: Image.Image
+    width: int
+    height: int
+    seed: int
+    negative_prompt: str = ""
+    guidance_scale: float = 3.0
+    steps: int = 10
+    ip_scale: float | None = None
+    pose_scale: float | None = None
+    skeleton: numpy.ndarray | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawResult:
+    """What an engine drew: exactly `width` x `height`, RGB, and what could not be honoured."""
+
+    picture: Image.Image
+    warnings: list[str] = field(default_factory=list)
+
+
+OnStep = Callable[[int, int, "Image.Image | None"], bool]
+"""Called after each denoising step with (step, steps, small preview or None); False cancels."""
+
+
+class Engine(Protocol):
+    """A loaded model on one device."""
+
+    name: str
+    version: str
+    device: str
+
+    def draw(self, request: DrawRequest, on_step: OnStep) -> DrawResult:
+        """Draw one picture.
+
+        Raises:
+            Cancelled: `on_step` answered False.
+            EngineError: it cannot be drawn; `code` is stable.
+        """
+        ...
+
+    def score_likeness(self, reference: Image.Image, picture: Image.Image) -> float | None:
+        """How alike the characters in two pictures are, 0 to 1; None when it cannot tell."""
+        ...
+
+
+class EngineError(Exception):
+    """An engine cannot load or draw; `message` says what to do."""
+
+    def __init__(self, message: str, code: str = "engine_error") -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+
+
+def load_engine(settings: Settings) -> Engine:
+    """Load the engine that the settings name.
+
+    Raises:
+        EngineError: the name is unknown (`unknown_engine`) or its weights cannot be loaded
+            (`engine_load_failed`).
+    """
+    match settings.engine:
+        case "toon" | "sdxl":
+            from .sdxl import load_sdxl
+
+            return load_sdxl(settings)
+        case "null":
+            from .null import NullEngine
+
+            return NullEngine()
+        case other:
+            raise EngineError(
+                f"There is no engine named {other!r}; set UNDERSTUDY_ENGINE to toon, sdxl or null.",
+                code="unknown_engine",
+            )

@@ -1,0 +1,135 @@
+"""What the dispatcher and a worker say to each other.
+
+One protocol for every executor: a run of tasks goes in, a stream of messages comes out.
+Messages are typed structures; on a pipe each is one frame: four bytes of big-endian length,
+then MessagePack. A picture in a message is a file's bytes, never raw pixels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+MAX_FRAME_BYTES = 512 * 1024 * 1024
+
+
+class Task(msgspec.Struct, kw_only=True, frozen=True):
+    """One picture to draw.
+
+    `reference` and `pose_picture` are PNG files of our own making (already decoded and
+    checked, RGB). At most one of `pose_picture` and `keypoints` is given: 18 keypoints
+    [x, y, confidence] as fractions of the canvas, confidence 0 for a hidden one.
+    `fit_pose` says that keypoints come from the library and are to be fitted to the canvas.
+    `provenance` is written into the file as it is.
+    """
+
+    id: str
+    prompt: str
+    reference: bytes
+    negative_prompt: str = ""
+    guidance_scale: float = 3.0
+    steps: int = 10
+    width: int = 1024
+    height: int = 1024
+    seed: int = 0
+    candidates: int = 1
+    ip_scale: float | None = None
+    pose_scale: float | None = None
+    pose_picture: bytes | None = None
+    keypoints: list[tuple[float, float, float]] | None = None
+    fit_pose: bool = False
+    output_format: str = "png"
+    provenance: dict[str, Any] = {}
+
+
+class Run(msgspec.Struct, tag="run", frozen=True):
+    """To the worker: draw these tasks, then say `Finished`."""
+
+    tasks: list[Task]
+
+
+class Cancel(msgspec.Struct, tag="cancel", frozen=True):
+    """To the worker: stop these tasks between two denoising steps."""
+
+    task_ids: list[str]
+
+
+class Ready(msgspec.Struct, tag="ready", frozen=True):
+    """From the worker: the engine is loaded; sent once, before any run."""
+
+    engine: str
+    version: str
+    device: str
+    load_seconds: float
+
+
+class LoadFailed(msgspec.Struct, tag="load_failed", frozen=True):
+    """From the worker: the engine cannot be loaded; the worker ends."""
+
+    code: str
+    message: str
+
+
+class Step(msgspec.Struct, tag="step", frozen=True):
+    """From the worker: a task has done `step` of `steps` (over all its candidates).
+
+    Step 0 says that the task has begun. `preview` is a small JPEG, every few steps.
+    """
+
+    task_id: str
+    step: int
+    steps: int
+    preview: bytes | None = None
+
+
+class Drawn(msgspec.Struct, tag="drawn", frozen=True, kw_only=True):
+    """From the worker: a task's picture, encoded, with its provenance inside.
+
+    `likeness` and `pose` are scores from 0 to 1, None where the engine cannot tell.
+    """
+
+    task_id: str
+    data: bytes
+    content_type: str
+    seed: int
+    compute_seconds: float
+    likeness: float | None = None
+    pose: float | None = None
+    warnings: list[str] = []
+
+
+class TaskFailed(msgspec.Struct, tag="task_failed", frozen=True):
+    """From the worker: a task has no picture; `code` is stable, `cancelled` when it was asked to stop."""
+
+    task_id: str
+    code: str
+    message: str
+
+
+class Finished(msgspec.Struct, tag="finished", frozen=True):
+    """From the worker: every task of the run has had its `Drawn` or `TaskFailed`."""
+
+
+ToWorker = Run | Cancel
+FromWorker = Ready | LoadFailed | Step | Drawn | TaskFailed | Finished
+
+_encoder = msgspec.msgpack.Encoder()
+_to_worker = msgspec.msgpack.Decoder(ToWorker)
+_from_worker = msgspec.msgpack.Decoder(FromWorker)
+
+
+def encode_frame(message: ToWorker | FromWorker) -> bytes:
+    """A message as one frame: length, then MessagePack."""
+    body = _encoder.encode(message)
+    return len(body).to_bytes(4, "big") + body
+
+
+def decode_to_worker(body: bytes) -> ToWorker:
+    """A frame's body, as the worker reads it."""
+    return _to_worker.decode(body)
+
+
+def decode_from_worker(body: bytes) -> FromWorker:
+    """A frame's body, as the executor reads it."""
+    return _from_worker.decode(body)

@@ -1,0 +1,81 @@
+"""The environment, read once: every `UNDERSTUDY_*` setting of the service."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Settings of the service; each is read from `UNDERSTUDY_<NAME>`."""
+
+    model_config = SettingsConfigDict(env_prefix="UNDERSTUDY_", extra="ignore", frozen=True)
+
+    data_dir: Path = Field(
+        default=Path("data"), description="Folder of the database and the pictures."
+    )
+    public_url: str | None = Field(
+        default=None, description="What URLs in answers begin with; else the request's own host."
+    )
+
+    engine: str = Field(default="toon", description="toon, sdxl or null.")
+    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps.")
+    devices: int = Field(default=1, ge=1, description="Worker processes, one for each device.")
+    sdxl_model: str = Field(
+        default="stabilityai/stable-diffusion-xl-base-1.0",
+        description="Local folder or hub id of an SDXL checkpoint in the diffusers layout.",
+    )
+    sdxl_controlnet: str = Field(
+        default="xinsir/controlnet-openpose-sdxl-1.0",
+        description="Local folder or hub id of an OpenPose ControlNet for SDXL.",
+    )
+    sdxl_ip_adapter: str = Field(
+        default="h94/IP-Adapter", description="Local folder or hub id that holds the IP-Adapter."
+    )
+    sdxl_ip_adapter_subfolder: str = "sdxl_models"
+    sdxl_ip_adapter_weights: str = "ip-adapter-plus_sdxl_vit-h.safetensors"
+    sdxl_ip_adapter_encoder: str | None = "models/image_encoder"
+    sdxl_vae: str | None = "madebyollin/sdxl-vae-fp16-fix"
+
+    fetch_allowed_hosts: str = Field(
+        default="",
+        description="Comma-separated host or host:port that may be fetched though private.",
+    )
+    fetch_timeout_seconds: float = Field(default=20.0, gt=0)
+    max_picture_bytes: int = Field(default=20_000_000, gt=0)
+    max_picture_pixels: int = Field(default=40_000_000, gt=0)
+    max_body_bytes: int = Field(default=64_000_000, gt=0)
+    decoder_memory_bytes: int = Field(default=1_500_000_000, gt=0)
+
+    result_ttl_seconds: float = Field(default=3600, gt=0)
+    history_ttl_seconds: float = Field(default=30 * 86400, gt=0)
+    file_ttl_seconds: float = Field(default=604800, gt=0)
+    sync_deadline_seconds: float = Field(default=300, gt=0)
+    job_deadline_seconds: float = Field(
+        default=86400, gt=0, description="A job that has not started by then ends FAILED (expired)."
+    )
+    queue_limit: int = Field(default=10_000, gt=0)
+    sweep_interval_seconds: float = Field(default=60, gt=0)
+
+    max_attempts: int = Field(default=3, ge=1)
+    lease_seconds: float = Field(default=30, gt=0)
+    shutdown_grace_seconds: float = Field(default=20, ge=0)
+    worker_idle_seconds: float = Field(
+        default=0, ge=0, description="Unload an idle worker after so long; 0 keeps it."
+    )
+    worker_start_seconds: float = Field(default=600, gt=0, description="Limit for loading an engine.")
+    worker_hang_seconds: float = Field(
+        default=120, gt=0, description="Least silence after which a worker counts as hung."
+    )
+    worker_hang_factor: float = Field(
+        default=20, gt=1, description="A step this many times slower than the slowest is a hang."
+    )
+
+    @property
+    def allowed_hosts(self) -> frozenset[str]:
+        """`fetch_allowed_hosts` as a set of lower-case `host` and `host:port`."""
+        return frozenset(
+            host.strip().lower() for host in self.fetch_allowed_hosts.split(",") if host.strip()
+        )

@@ -1,0 +1,154 @@
+"""API keys: made once, shown once, kept as a SHA-256 digest with a prefix to know them by.
+
+A key carries 256 random bits, so that a plain digest of it cannot be guessed back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+import uuid
+from dataclasses import dataclass
+
+from sqlalchemy import func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ..database import Database
+from ..errors import Conflict, NotFound
+from .tables import accounts, keys
+
+PREFIX = "us_"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Key:
+    """A key's row, with its account's name."""
+
+    id: str
+    account_id: str
+    account_name: str
+    name: str
+    prefix: str
+    created_at: float
+    revoked_at: float | None
+
+
+def digest_key(key: str) -> str:
+    """The SHA-256 of a key, in hexadecimal: what is stored and looked up."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+class KeyStore:
+    """Makes, finds, lists and revokes keys."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    async def create(self, name: str, account: str | None = None) -> tuple[str, Key]:
+        """Make a key; return it (only now can it be read) and its row.
+
+        It belongs to the account named `account`; without one it opens an account of its own,
+        so that two keys made this way see nothing of each other.
+
+        Raises:
+            NotFound: there is no account of that name.
+        """
+        secret = PREFIX + secrets.token_urlsafe(32)
+        now = time.time()
+        key_id = str(uuid.uuid4())
+        async with self.database.write() as connection:
+            if account is not None:
+                account_id = await _find_account(connection, account)
+                if account_id is None:
+                    raise NotFound(f"There is no account named {account!r}; `understudy keys list` shows them.")
+            else:
+                account_id = await _open_account(connection, name, now)
+            await connection.execute(
+                insert(keys).values(
+                    id=key_id,
+                    account_id=account_id,
+                    name=name,
+                    prefix=secret[:10],
+                    digest=digest_key(secret),
+                    created_at=now,
+                )
+            )
+        row = await self._get(key_id)
+        return secret, row
+
+    async def find(self, key: str) -> Key | None:
+        """The row of a key that may be used; None when it is unknown or revoked."""
+        query = _select_keys().where(keys.c.digest == digest_key(key), keys.c.revoked_at.is_(None))
+        async with self.database.read() as connection:
+            row = (await connection.execute(query)).one_or_none()
+        return None if row is None else Key(**row._mapping)
+
+    async def list(self) -> list[Key]:
+        """Every key, oldest first, revoked ones too."""
+        async with self.database.read() as connection:
+            rows = (await connection.execute(_select_keys().order_by(keys.c.created_at))).all()
+        return [Key(**row._mapping) for row in rows]
+
+    async def revoke(self, prefix_or_id: str) -> Key:
+        """Revoke a key by its id or by the beginning of it; it stops working within a second.
+
+        Raises:
+            NotFound: no key that works begins so.
+            Conflict: several do (`ambiguous_key`).
+        """
+        found = [
+            key
+            for key in await self.list()
+            if key.revoked_at is None and (key.id == prefix_or_id or key.prefix == prefix_or_id[:10])
+        ]
+        if not found or len(prefix_or_id) < 10:
+            raise NotFound(
+                f"No working key begins with {prefix_or_id[:10]!r}; `understudy keys list` shows them."
+            )
+        if len(found) > 1:
+            raise Conflict(
+                f"Several keys begin with {prefix_or_id[:10]!r}; name one by its id.", code="ambiguous_key"
+            )
+        async with self.database.write() as connection:
+            await connection.execute(
+                update(keys).where(keys.c.id == found[0].id).values(revoked_at=time.time())
+            )
+        return await self._get(found[0].id)
+
+    async def count(self) -> int:
+        """How many keys there are, revoked ones too."""
+        async with self.database.read() as connection:
+            return await connection.scalar(select(func.count()).select_from(keys)) or 0
+
+    async def _get(self, key_id: str) -> Key:
+        async with self.database.read() as connection:
+            row = (await connection.execute(_select_keys().where(keys.c.id == key_id))).one()
+        return Key(**row._mapping)
+
+
+def _select_keys():
+    return select(
+        keys.c.id,
+        keys.c.account_id,
+        accounts.c.name.label("account_name"),
+        keys.c.name,
+        keys.c.prefix,
+        keys.c.created_at,
+        keys.c.revoked_at,
+    ).join_from(keys, accounts, keys.c.account_id == accounts.c.id)
+
+
+async def _find_account(connection: AsyncConnection, name: str) -> str | None:
+    return await connection.scalar(select(accounts.c.id).where(accounts.c.name == name))
+
+
+async def _open_account(connection: AsyncConnection, name: str, now: float) -> str:
+    account_id = str(uuid.uuid4())
+    taken = await _find_account(connection, name) is not None
+    await connection.execute(
+        insert(accounts).values(
+            id=account_id, name=f"{name}-{account_id[:8]}" if taken else name, created_at=now
+        )
+    )
+    return account_id

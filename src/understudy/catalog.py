@@ -1,0 +1,102 @@
+"""The models a client can name: slug, parameters, engine, price, licence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import NotFound
+from .parameters import parameters_schema
+
+REFERENCE_SLUG = "consistent-character-AI-neolemon-v3"
+"""The hosted model that the service answers in place of."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineFacts:
+    """What a person should know of an engine before using it."""
+
+    title: str
+    licence: str
+    licence_url: str
+    warnings: tuple[str, ...] = ()
+
+
+ENGINES: dict[str, EngineFacts] = {
+    "toon": EngineFacts(
+        title="Understudy Toon",
+        licence="Apache-2.0",
+        licence_url="https://www.apache.org/licenses/LICENSE-2.0",
+        warnings=("A small model of cartoon characters in one style; it draws nothing else well.",),
+    ),
+    "sdxl": EngineFacts(
+        title="SDXL with IP-Adapter and ControlNet",
+        licence="CreativeML Open RAIL++-M",
+        licence_url="https://huggingface.co/stabilityai/stable-diffusion-xl-base-1.0/blob/main/LICENSE.md",
+        warnings=("Needs a GPU; on a CPU one picture takes many minutes.",),
+    ),
+    "null": EngineFacts(
+        title="Null",
+        licence="Apache-2.0",
+        licence_url="https://www.apache.org/licenses/LICENSE-2.0",
+        warnings=("Answers at once with a flat picture; for benchmarks and tests.",),
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """One slug of the catalogue; `price` is for each picture, in credits."""
+
+    slug: str
+    title: str
+    engine: str
+    price: float
+    facts: EngineFacts
+
+    def to_body(self) -> dict[str, Any]:
+        """The model as the catalogue's routes show it."""
+        return {
+            "slug": self.slug,
+            "title": self.title,
+            "description": "One reference, any pose: the same character in the pose that is asked for.",
+            "engine": self.engine,
+            "engine_title": self.facts.title,
+            "price": self.price,
+            "licence": self.facts.licence,
+            "licence_url": self.facts.licence_url,
+            "warnings": list(self.facts.warnings),
+            "parameters": parameters_schema(),
+        }
+
+
+class Catalog:
+    """The models that this service serves."""
+
+    def __init__(self, engine: str) -> None:
+        facts = ENGINES.get(engine) or EngineFacts(title=engine, licence="unknown", licence_url="")
+        self._models = {
+            slug: Model(slug=slug, title=title, engine=engine, price=0.0, facts=facts)
+            for slug, title in (
+                (REFERENCE_SLUG, "Consistent Character"),
+                (f"understudy-{engine}", facts.title),
+            )
+        }
+
+    def list_models(self) -> list[Model]:
+        """Every model, the reference slug first."""
+        return list(self._models.values())
+
+    def find_model(self, slug: str) -> Model:
+        """The model of a slug.
+
+        Raises:
+            NotFound: there is none; the message names those there are.
+        """
+        model = self._models.get(slug)
+        if model is None:
+            raise NotFound(
+                f"There is no model {slug[:100]!r}; this service has {', '.join(self._models)}.",
+                code="model_not_found",
+            )
+        return model

@@ -1,0 +1,107 @@
+"""Jobs, the files that belong to them, and saved characters, as tables.
+
+A job's row is the queue, the status, the history and the bill: there is no second truth.
+Times are seconds since the epoch.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    Text,
+    and_,
+)
+
+from ..database import metadata
+
+# SQLite numbers rows by itself only in a column that is exactly INTEGER PRIMARY KEY.
+_Sequence = BigInteger().with_variant(Integer, "sqlite")
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("sequence", _Sequence, primary_key=True, autoincrement=True),
+    Column("id", String(36), nullable=False, unique=True),
+    Column("account_id", String(36), ForeignKey("accounts.id"), nullable=False),
+    Column("key_id", String(36), ForeignKey("keys.id"), nullable=False),
+    Column("model", String(100), nullable=False),
+    # What was asked.
+    Column("parameters", JSON, nullable=False),
+    Column("inputs", JSON, nullable=False),
+    Column("seed", BigInteger, nullable=False),
+    Column("warnings", JSON, nullable=False),
+    # Where it stands. `version` grows with every change that a client can see.
+    Column("status", String(10), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("stage", String(20), nullable=False),
+    Column("step", Integer, nullable=False),
+    Column("steps", Integer, nullable=False),
+    Column("preview", LargeBinary),
+    # The queue: fair turn, lease and fencing token.
+    Column("turn", BigInteger, nullable=False),
+    Column("token", Integer, nullable=False),
+    Column("lease_expires_at", Double),
+    Column("attempts", Integer, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("started_at", Double),
+    Column("ended_at", Double),
+    # How it ended.
+    Column("images", JSON),
+    Column("inference_seconds", Double),
+    Column("error_code", String(64)),
+    Column("error", Text),
+)
+
+waiting = and_(jobs.c.status == "QUEUED", jobs.c.lease_expires_at.is_(None))
+"""Jobs that nobody holds."""
+
+Index("ix_jobs_waiting", jobs.c.turn, jobs.c.sequence, sqlite_where=waiting, postgresql_where=waiting)
+Index(
+    "ix_jobs_key_turn",
+    jobs.c.key_id,
+    jobs.c.turn,
+    sqlite_where=jobs.c.status == "QUEUED",
+    postgresql_where=jobs.c.status == "QUEUED",
+)
+Index(
+    "ix_jobs_leased",
+    jobs.c.lease_expires_at,
+    sqlite_where=jobs.c.lease_expires_at.is_not(None),
+    postgresql_where=jobs.c.lease_expires_at.is_not(None),
+)
+Index("ix_jobs_account", jobs.c.account_id, jobs.c.sequence)
+Index("ix_jobs_ended", jobs.c.ended_at)
+
+files = Table(
+    "files",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("account_id", String(36), ForeignKey("accounts.id"), nullable=False),
+    # output: a job's picture; input: what a job was given; upload: an asset; character: a saved one.
+    Column("kind", String(10), nullable=False),
+    Column("job_id", String(36), ForeignKey("jobs.id"), index=True),
+    Column("content_type", String(40), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double),
+    Index("ix_files_expires_at", "expires_at"),
+)
+
+characters = Table(
+    "characters",
+    metadata,
+    Column("account_id", String(36), ForeignKey("accounts.id"), primary_key=True),
+    Column("name", String(64), primary_key=True),
+    Column("prompt", Text, nullable=False),
+    Column("file_name", String(64), ForeignKey("files.name"), nullable=False),
+    Column("created_at", Double, nullable=False),
+)

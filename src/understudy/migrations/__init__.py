@@ -1,0 +1,1 @@
+"""Revisions of the database's schema, applied in order when a service starts."""

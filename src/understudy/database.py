@@ -41,7 +41,13 @@ class Database:
     @classmethod
     def open(cls, data_dir: Path) -> Database:
         """Open the SQLite database of a data folder, whose schema must be up to date."""
-        engine = create_async_engine(_sqlite_url("sqlite+aiosqlite", data_dir), pool_size=5, max_overflow=5)
+        engine = create_async_engine(
+            _sqlite_url("sqlite+aiosqlite", data_dir),
+            pool_size=5,
+            max_overflow=5,
+            # A statement's values are prompts and addresses: no error message may carry them.
+            hide_parameters=True,
+        )
         _set_up_sqlite(engine.sync_engine)
         return cls(engine)
 

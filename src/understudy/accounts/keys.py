@@ -61,7 +61,7 @@ class KeyStore:
             if account is not None:
                 account_id = await _find_account(connection, account)
                 if account_id is None:
-                    raise NotFound(f"There is no account named {account!r}; `understudy keys list` shows them.")
+                    raise NotFound(f"No account is named {account!r}; `understudy keys list` shows them.")
             else:
                 account_id = await _open_account(connection, name, now)
             await connection.execute(

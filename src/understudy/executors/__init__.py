@@ -1,0 +1,70 @@
+"""The Executor protocol: where runs of tasks are carried out.
+
+An executor starts `worker.py` by name, in a child process or on another machine, and imports no
+engine. The dispatcher knows executors by this protocol alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from .messages import Drawn, Finished, Starting, Step, Task, TaskFailed
+
+RunMessage = Starting | Step | Drawn | TaskFailed | Finished
+
+
+class WorkerLost(Exception):
+    """A worker died, hung or could not start while it held a run; `code` is stable.
+
+    The run may be tried again on another worker.
+    """
+
+    def __init__(self, message: str, code: str = "worker_died") -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerState:
+    """What a worker is doing: stopped, starting, idle or busy; `failure` is why it cannot start."""
+
+    device: str
+    state: str
+    engine: str | None = None
+    version: str | None = None
+    failure: str | None = None
+
+
+class Executor(Protocol):
+    """Carries out runs of tasks, `slots` at a time."""
+
+    slots: int
+
+    async def start(self) -> None:
+        """Begin to start workers; does not wait for them."""
+        ...
+
+    def run(self, tasks: Sequence[Task]) -> AsyncGenerator[RunMessage]:
+        """Carry out one run; waits for a free worker, and ends after `Finished`.
+
+        Closing the generator before its end takes the worker down with it.
+
+        Raises:
+            WorkerLost: the worker died, hung or could not start.
+        """
+        ...
+
+    async def cancel(self, task_ids: Sequence[str]) -> None:
+        """Ask that these tasks stop between two denoising steps; each still gets its end message."""
+        ...
+
+    def describe_workers(self) -> list[WorkerState]:
+        """The state of each worker."""
+        ...
+
+    async def close(self) -> None:
+        """End every worker."""
+        ...

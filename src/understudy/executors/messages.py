@@ -111,6 +111,10 @@ class Finished(msgspec.Struct, tag="finished", frozen=True):
     """From the worker: every task of the run has had its `Drawn` or `TaskFailed`."""
 
 
+class Starting(msgspec.Struct, tag="starting", frozen=True):
+    """From the executor itself: no worker is warm, one is being started for this run."""
+
+
 ToWorker = Run | Cancel
 FromWorker = Ready | LoadFailed | Step | Drawn | TaskFailed | Finished
 

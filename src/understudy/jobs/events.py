@@ -20,17 +20,21 @@ class ChangeFeed:
         self._observers: list[Callable[[str], None]] = []
         self._work = asyncio.Event()
 
-    def publish(self, job_id: str, *, queue: bool = False) -> None:
-        """Say that a job's row has changed; `queue` when there may be work to claim."""
+    def publish(self, job_id: str, *, queue: bool = False, taken: bool = False) -> None:
+        """Say that a job's row has changed.
+
+        `queue`: there may be work to claim. `taken`: whoever held the job has lost it.
+        """
         for event in self._listeners.get(job_id, ()):
             event.set()
-        for observe in self._observers:
-            observe(job_id)
+        if taken:
+            for observe in self._observers:
+                observe(job_id)
         if queue:
             self._work.set()
 
-    def observe(self, observer: Callable[[str], None]) -> None:
-        """Call `observer(job_id)` at every change of any job."""
+    def observe_taken(self, observer: Callable[[str], None]) -> None:
+        """Call `observer(job_id)` whenever a job is taken from its holder."""
         self._observers.append(observer)
 
     @contextmanager

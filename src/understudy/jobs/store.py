@@ -163,9 +163,7 @@ class Store:
 
     async def count_ahead(self, job: Job) -> int:
         """How many waiting jobs have their turn before this one."""
-        before = or_(
-            jobs.c.turn < job.turn, and_(jobs.c.turn == job.turn, jobs.c.sequence < job.sequence)
-        )
+        before = or_(jobs.c.turn < job.turn, and_(jobs.c.turn == job.turn, jobs.c.sequence < job.sequence))
         async with self.database.read() as connection:
             return await connection.scalar(select(func.count()).where(waiting, before)) or 0
 
@@ -336,7 +334,7 @@ class Store:
                 await _expire_inputs(connection, job_id, now)
             row = (await connection.execute(select(jobs).where(mine))).one_or_none()
         if ended.rowcount:
-            self.feed.publish(job_id, queue=True)
+            self.feed.publish(job_id, taken=True)
         return (None if row is None else _job(row)), bool(ended.rowcount)
 
     async def delete(self, job_id: str, account_id: str) -> bool:
@@ -370,7 +368,7 @@ class Store:
             )
             ids = list(freed.scalars())
         for job_id in ids:
-            self.feed.publish(job_id, queue=True)
+            self.feed.publish(job_id, queue=True, taken=True)
         return len(ids)
 
     async def expire_waiting(self, submitted_before: float) -> int:

@@ -1,0 +1,308 @@
+"""One child process for each device of this machine, started, watched and replaced.
+
+A child runs `python -m understudy.worker` and speaks the frames of `messages.py` on its standard
+input and output. It ends when its pipe closes, so that a killed service leaks no device. A child
+that says nothing for many times its slowest step counts as hung and is killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+import time
+from collections.abc import AsyncGenerator, Sequence
+
+import msgspec
+
+from ..settings import Settings
+from . import RunMessage, WorkerLost, WorkerState
+from .messages import (
+    MAX_FRAME_BYTES,
+    Cancel,
+    Finished,
+    FromWorker,
+    LoadFailed,
+    Ready,
+    Run,
+    Starting,
+    Step,
+    Task,
+    ToWorker,
+    decode_from_worker,
+    encode_frame,
+)
+
+_STOP_SECONDS = 5.0
+"""How long a child may take to end after its pipe has closed."""
+
+
+class LocalExecutor:
+    """Runs tasks on this machine's devices, one run at a time on each."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._workers = [
+            _Worker(settings, _device_of(settings.device, index)) for index in range(settings.devices)
+        ]
+        # Last in, first out: the warmest worker gets the next run, the others may unload.
+        self._idle: asyncio.LifoQueue[_Worker] = asyncio.LifoQueue()
+        for worker in reversed(self._workers):
+            self._idle.put_nowait(worker)
+        self._starts: set[asyncio.Task[None]] = set()
+
+    @property
+    def slots(self) -> int:
+        """How many runs can be carried out at the same time."""
+        return len(self._workers)
+
+    async def start(self) -> None:
+        """Begin to start every worker; does not wait for them.
+
+        With an idle time set, workers start with their first run instead.
+        """
+        if self._settings.worker_idle_seconds == 0:
+            for worker in self._workers:
+                start = asyncio.create_task(worker.warm_up())
+                self._starts.add(start)
+                start.add_done_callback(self._starts.discard)
+
+    async def run(self, tasks: Sequence[Task]) -> AsyncGenerator[RunMessage]:
+        """Carry out one run on the next free worker."""
+        worker = await self._idle.get()
+        try:
+            async for message in worker.run(tasks):
+                yield message
+        finally:
+            self._idle.put_nowait(worker)
+
+    async def cancel(self, task_ids: Sequence[str]) -> None:
+        """Ask that these tasks stop between two denoising steps."""
+        for worker in self._workers:
+            await worker.cancel(task_ids)
+
+    def describe_workers(self) -> list[WorkerState]:
+        """The state of each worker."""
+        return [worker.describe() for worker in self._workers]
+
+    async def close(self) -> None:
+        """End every worker."""
+        for start in list(self._starts):
+            start.cancel()
+        await asyncio.gather(*(worker.stop() for worker in self._workers))
+
+
+class _Worker:
+    """One device's child process, whichever process that now is."""
+
+    def __init__(self, settings: Settings, device: str) -> None:
+        self._settings = settings
+        self._device = device
+        self._process: asyncio.subprocess.Process | None = None
+        self._messages: asyncio.Queue[FromWorker | None] = asyncio.Queue()
+        self._reader: asyncio.Task[None] | None = None
+        self._ready: Ready | None = None
+        self._failure: str | None = None
+        self._starting = asyncio.Lock()
+        self._task_ids: set[str] = set()
+        self._slowest_seconds: float | None = None
+        self._unload: asyncio.TimerHandle | None = None
+        self._unloading: asyncio.Task[None] | None = None
+
+    def describe(self) -> WorkerState:
+        if self._task_ids:
+            state = "busy"
+        elif self._is_warm():
+            state = "idle"
+        else:
+            state = "starting" if self._starting.locked() else "stopped"
+        ready = self._ready
+        return WorkerState(
+            device=ready.device if ready else self._device,
+            state=state,
+            engine=ready.engine if ready else None,
+            version=ready.version if ready else None,
+            failure=self._failure,
+        )
+
+    async def warm_up(self) -> None:
+        """Start the child ahead of its first run; a failure is told by the next run."""
+        with contextlib.suppress(WorkerLost):
+            await self._ensure_started()
+
+    async def run(self, tasks: Sequence[Task]) -> AsyncGenerator[RunMessage]:
+        if self._unload is not None:
+            self._unload.cancel()
+        if self._unloading is not None:
+            await asyncio.wait({self._unloading})
+        if not self._is_warm():
+            yield Starting()
+            await self._ensure_started()
+        self._task_ids = {task.id for task in tasks}
+        finished = False
+        try:
+            await self._send(Run(list(tasks)))
+            while not finished:
+                message = await self._next_message()
+                finished = isinstance(message, Finished)
+                yield message
+        finally:
+            self._task_ids = set()
+            if not finished:
+                # What it was told to do is no longer wanted, and half of it may be under way.
+                await self.stop(kill=True)
+            elif self._settings.worker_idle_seconds > 0:
+                loop = asyncio.get_running_loop()
+                self._unload = loop.call_later(self._settings.worker_idle_seconds, self._begin_unload)
+
+    async def cancel(self, task_ids: Sequence[str]) -> None:
+        mine = self._task_ids.intersection(task_ids)
+        if mine and self._is_warm():
+            with contextlib.suppress(WorkerLost):
+                await self._send(Cancel(sorted(mine)))
+
+    async def stop(self, *, kill: bool = False) -> None:
+        """End the child: by closing its pipe, by force after a while or at once."""
+        if self._unload is not None:
+            self._unload.cancel()
+        process, self._process, self._ready = self._process, None, None
+        if process is None:
+            return
+        if process.returncode is None:
+            if kill:
+                _kill(process)
+            else:
+                assert process.stdin is not None
+                process.stdin.close()
+            try:
+                async with asyncio.timeout(_STOP_SECONDS):
+                    await process.wait()
+            except TimeoutError:
+                _kill(process)
+                await process.wait()
+        if self._reader is not None:
+            await asyncio.wait({self._reader})
+
+    def _begin_unload(self) -> None:
+        self._unloading = asyncio.create_task(self.stop())
+
+    def _is_warm(self) -> bool:
+        return self._ready is not None and self._process is not None and self._process.returncode is None
+
+    async def _ensure_started(self) -> None:
+        async with self._starting:
+            if self._is_warm():
+                return
+            await self.stop(kill=True)
+            self._failure = None
+            try:
+                await self._start()
+            except WorkerLost as error:
+                self._failure = error.message
+                await self.stop(kill=True)
+                raise
+            except BaseException:
+                await self.stop(kill=True)
+                raise
+
+    async def _start(self) -> None:
+        environment = {
+            **os.environ,
+            **self._settings.to_environment(),
+            "UNDERSTUDY_DEVICE": self._device,
+        }
+        # A session of its own: Ctrl-C in the terminal is for the service, which ends its children.
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "understudy.worker",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env=environment,
+            start_new_session=True,
+        )
+        self._messages = asyncio.Queue()
+        self._slowest_seconds = None
+        self._reader = asyncio.create_task(_read_messages(self._process, self._messages))
+        try:
+            async with asyncio.timeout(self._settings.worker_start_seconds):
+                message = await self._messages.get()
+        except TimeoutError:
+            raise WorkerLost(
+                "The engine did not load in time; see UNDERSTUDY_WORKER_START_SECONDS.", "engine_load_failed"
+            ) from None
+        match message:
+            case Ready():
+                self._ready = message
+            case LoadFailed():
+                raise WorkerLost(message.message, message.code)
+            case _:
+                raise WorkerLost(
+                    "The worker ended while it loaded the engine; the service's log says more.",
+                    "engine_load_failed",
+                )
+
+    async def _send(self, message: ToWorker) -> None:
+        process = self._process
+        try:
+            assert process is not None
+            assert process.stdin is not None
+            process.stdin.write(encode_frame(message))
+            await process.stdin.drain()
+        except (ConnectionError, RuntimeError):
+            raise WorkerLost("The worker died.") from None
+
+    async def _next_message(self) -> RunMessage:
+        begun = time.monotonic()
+        try:
+            async with asyncio.timeout(self._silence_limit_seconds()):
+                message = await self._messages.get()
+        except TimeoutError:
+            raise WorkerLost("The worker hung and was replaced.", "worker_hung") from None
+        if message is None or isinstance(message, Ready | LoadFailed):
+            raise WorkerLost("The worker died.")
+        if not isinstance(message, Step) or message.step > 0:
+            waited = time.monotonic() - begun
+            self._slowest_seconds = max(self._slowest_seconds or 0.0, waited)
+        return message
+
+    def _silence_limit_seconds(self) -> float:
+        # Before its first step a worker may compile or page in weights: give it as long as a load.
+        if self._slowest_seconds is None:
+            return max(self._settings.worker_start_seconds, self._settings.worker_hang_seconds)
+        return max(
+            self._settings.worker_hang_seconds,
+            self._slowest_seconds * self._settings.worker_hang_factor,
+        )
+
+
+async def _read_messages(
+    process: asyncio.subprocess.Process, messages: asyncio.Queue[FromWorker | None]
+) -> None:
+    """Put each message of a child into the queue, and None when there are no more."""
+    assert process.stdout is not None
+    try:
+        while True:
+            length = int.from_bytes(await process.stdout.readexactly(4), "big")
+            if length > MAX_FRAME_BYTES:
+                break
+            messages.put_nowait(decode_from_worker(await process.stdout.readexactly(length)))
+    except (asyncio.IncompleteReadError, ConnectionError, msgspec.MsgspecError):
+        # A frame that cannot be read is a worker that cannot be trusted: it ends here too.
+        pass
+    finally:
+        messages.put_nowait(None)
+        if process.returncode is None:
+            _kill(process)
+        await process.wait()
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
+
+
+def _device_of(device: str, index: int) -> str:
+    """The device of the index-th child: `cuda` is counted, others are taken as they are."""
+    return f"cuda:{index}" if device == "cuda" else device

@@ -1,0 +1,101 @@
+"""Saved characters: a name of an account for a reference picture and its prompt."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from sqlalchemy import and_, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from ..database import Database
+from ..errors import Conflict, NotFound
+from .store import StoredFile
+from .tables import characters, files
+
+
+@dataclass(frozen=True, kw_only=True)
+class Character:
+    """A character's row."""
+
+    account_id: str
+    name: str
+    prompt: str
+    file_name: str
+    created_at: float
+
+
+class CharacterStore:
+    """Keeps the characters of each account."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    async def save(self, name: str, prompt: str, picture: StoredFile) -> Character:
+        """Keep a character, whose picture is in the blob store already.
+
+        Raises:
+            Conflict: the account has one of that name (`already_exists`).
+        """
+        character = Character(
+            account_id=picture.account_id,
+            name=name,
+            prompt=prompt,
+            file_name=picture.name,
+            created_at=time.time(),
+        )
+        try:
+            async with self.database.write() as connection:
+                await connection.execute(insert(files), [vars(picture)])
+                await connection.execute(insert(characters), [vars(character)])
+        except IntegrityError:
+            raise Conflict(
+                f"There is a character named {name!r} already; delete it first or choose another name.",
+                code="already_exists",
+                field="name",
+            ) from None
+        return character
+
+    async def list(self, account_id: str) -> list[Character]:
+        """An account's characters by name."""
+        query = select(characters).where(characters.c.account_id == account_id).order_by(characters.c.name)
+        async with self.database.read() as connection:
+            return [Character(**row._mapping) for row in (await connection.execute(query)).all()]
+
+    async def find(self, account_id: str, name: str) -> Character:
+        """One of an account's characters.
+
+        Raises:
+            NotFound: the account has none of that name (`character_not_found`).
+        """
+        query = select(characters).where(_named(account_id, name))
+        async with self.database.read() as connection:
+            row = (await connection.execute(query)).one_or_none()
+        if row is None:
+            raise _not_found(name)
+        return Character(**row._mapping)
+
+    async def delete(self, account_id: str, name: str) -> None:
+        """Forget a character; its picture expires now.
+
+        Raises:
+            NotFound: the account has none of that name (`character_not_found`).
+        """
+        async with self.database.write() as connection:
+            deleted = await connection.execute(
+                delete(characters).where(_named(account_id, name)).returning(characters.c.file_name)
+            )
+            file_name = deleted.scalar_one_or_none()
+            if file_name is None:
+                raise _not_found(name)
+            await connection.execute(
+                update(files).where(files.c.name == file_name).values(expires_at=time.time())
+            )
+
+
+def _named(account_id: str, name: str):
+    return and_(characters.c.account_id == account_id, characters.c.name == name)
+
+
+def _not_found(name: str) -> NotFound:
+    return NotFound(f"There is no character named {name[:64]!r}.", code="character_not_found")

@@ -1,0 +1,66 @@
+"""Removes what has had its time: files, rows of history, jobs that waited too long.
+
+A file's bytes go first and its row after, so that a crash in between leaves an expired row, which
+the next sweep takes, and never bytes that nobody knows of.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from ..blobs import BlobStore
+from ..settings import Settings
+from .store import Store
+
+log = logging.getLogger(__name__)
+
+
+class Sweeper:
+    """Sweeps a store and its blobs now and then."""
+
+    def __init__(self, settings: Settings, store: Store, blobs: BlobStore) -> None:
+        self._settings = settings
+        self._store = store
+        self._blobs = blobs
+        self._loop: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Clean up after an earlier run, then sweep at the set interval."""
+        await self.delete_orphans()
+        self._loop = asyncio.create_task(self._sweep_forever())
+
+    async def stop(self) -> None:
+        """Stop sweeping."""
+        if self._loop is not None:
+            self._loop.cancel()
+            await asyncio.gather(self._loop, return_exceptions=True)
+
+    async def sweep(self) -> None:
+        """Do once what is due now."""
+        now = time.time()
+        await self._store.expire_waiting(now - self._settings.job_deadline_seconds)
+        await self._store.forget_ended(now - self._settings.history_ttl_seconds)
+        while names := await self._store.list_expired_files():
+            for name in names:
+                await self._blobs.delete(name)
+            await self._store.forget_files(names)
+
+    async def delete_orphans(self) -> None:
+        """Delete bytes that no row knows of: a service died between writing the two.
+
+        Only safe while nothing else writes to the data folder.
+        """
+        known = await self._store.list_file_names()
+        for name in await self._blobs.list_names():
+            if name not in known:
+                await self._blobs.delete(name)
+
+    async def _sweep_forever(self) -> None:
+        while True:
+            try:
+                await self.sweep()
+            except Exception:
+                log.exception("Sweeping failed.")
+            await asyncio.sleep(self._settings.sweep_interval_seconds)

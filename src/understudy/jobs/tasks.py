@@ -1,0 +1,84 @@
+"""A request's parameters -> the tasks a worker draws, one for each picture."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from ..executors.messages import Task
+from ..parameters import MAX_SEED, PICTURE_FIELDS, Parameters, Pose
+from ..pose.library import find_pose
+
+
+def build_tasks(
+    parameters: Parameters,
+    *,
+    model: str,
+    seed: int,
+    reference: bytes,
+    pose_picture: bytes | None = None,
+    id_prefix: str = "",
+) -> list[Task]:
+    """The tasks of one request, in the order of its pictures.
+
+    `reference` and `pose_picture` are PNG files as the decoder makes them. Every pose of a sheet
+    starts from the same seed; the pictures of one pose count up from it. Task ids are
+    `<id_prefix><index>`.
+
+    Raises:
+        InvalidRequest: a pose has a name that is not in the library.
+    """
+    provenance = _describe(parameters, model, reference, pose_picture)
+    tasks: list[Task] = []
+    for pose in parameters.asked_poses:
+        keypoints = None if pose is None else _resolve_keypoints(pose)
+        for number in range(parameters.num_images):
+            tasks.append(
+                Task(
+                    id=f"{id_prefix}{len(tasks)}",
+                    prompt=parameters.prompt,
+                    negative_prompt=parameters.negative_prompt,
+                    guidance_scale=parameters.guidance_scale,
+                    steps=parameters.steps,
+                    width=parameters.width,
+                    height=parameters.height,
+                    seed=(seed + number) % (MAX_SEED + 1),
+                    candidates=parameters.candidates,
+                    ip_scale=parameters.ip_scale,
+                    pose_scale=parameters.pose_scale,
+                    reference=reference,
+                    pose_picture=pose_picture,
+                    keypoints=keypoints,
+                    fit_pose=isinstance(pose, str),
+                    output_format=parameters.output_format,
+                    provenance={**provenance, "pose": pose},
+                )
+            )
+    return tasks
+
+
+def count_steps(parameters: Parameters) -> int:
+    """Denoising steps over all pictures and candidates of a request: the scale of its progress."""
+    return parameters.picture_count * parameters.candidates * parameters.steps
+
+
+def _resolve_keypoints(pose: Pose) -> list[tuple[float, float, float]]:
+    points: Any = find_pose(pose).keypoints if isinstance(pose, str) else pose
+    return [
+        (0.0, 0.0, 0.0)
+        if point is None
+        else (float(point[0]), float(point[1]), float(point[2]) if len(point) > 2 else 1.0)
+        for point in points
+    ]
+
+
+def _describe(
+    parameters: Parameters, model: str, reference: bytes, pose_picture: bytes | None
+) -> dict[str, Any]:
+    """What is written into the files: every parameter, but of pictures only their digests."""
+    described = parameters.model_dump(mode="json", exclude={*PICTURE_FIELDS, "pose", "poses", "seed"})
+    described["model"] = model
+    described["ip_image_sha256"] = hashlib.sha256(reference).hexdigest()
+    if pose_picture is not None:
+        described["input_image_sha256"] = hashlib.sha256(pose_picture).hexdigest()
+    return described

@@ -1,0 +1,43 @@
+"""What is counted for Prometheus: jobs submitted and ended, how long they waited and computed."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300, 600)
+
+
+class Meters:
+    """The meters of one service, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.submitted = Counter(
+            "understudy_jobs_submitted", "Jobs accepted.", ["model"], registry=self.registry
+        )
+        self.ended = Counter(
+            "understudy_jobs_ended",
+            "Jobs that reached their end; code is empty for COMPLETED.",
+            ["status", "code"],
+            registry=self.registry,
+        )
+        self.worker_losses = Counter(
+            "understudy_worker_losses",
+            "Workers that died, hung or did not start.",
+            ["code"],
+            registry=self.registry,
+        )
+        self.queue_seconds = Histogram(
+            "understudy_job_queue_seconds",
+            "From submit to a worker's first message.",
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.inference_seconds = Histogram(
+            "understudy_job_inference_seconds",
+            "Compute time of completed jobs.",
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.jobs = Gauge("understudy_jobs", "Jobs by status.", ["status"], registry=self.registry)
+        self.workers = Gauge("understudy_workers", "Workers by state.", ["state"], registry=self.registry)

@@ -1,0 +1,87 @@
+"""Who is calling: the key in a request's headers, and the service it is for."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+from fastapi import Depends, Request, Security
+from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+
+from ..accounts.keys import Key, digest_key
+from ..errors import NotAuthenticated, ServiceError
+from .service import Service
+
+KEY_CACHE_SECONDS = 0.5
+"""How long a key is trusted without asking the database: a revoked one stops within a second."""
+
+KEY_CACHE_SIZE = 10_000
+
+_header = APIKeyHeader(name="x-api-key", auto_error=False, description="The API key.")
+_bearer = HTTPBearer(auto_error=False, description="The API key as a bearer token.")
+
+
+def get_service(request: Request) -> Service:
+    """The running service that the app was opened with."""
+    return request.app.state.service
+
+
+class KeyCache:
+    """Keys seen within the last moment, by digest."""
+
+    def __init__(self) -> None:
+        self._keys: dict[str, tuple[float, Key]] = {}
+
+    async def find(self, service: Service, key: str) -> Key | None:
+        """The row of a key that may be used."""
+        digest = digest_key(key)
+        now = time.monotonic()
+        cached = self._keys.get(digest)
+        if cached is not None and now - cached[0] < KEY_CACHE_SECONDS:
+            return cached[1]
+        self._keys.pop(digest, None)
+        row = await service.keys.find(key)
+        if row is not None:
+            if len(self._keys) >= KEY_CACHE_SIZE:
+                self._keys.clear()
+            self._keys[digest] = (now, row)
+        return row
+
+
+async def authenticate(
+    request: Request,
+    service: Annotated[Service, Depends(get_service)],
+    header: Annotated[str | None, Security(_header)],
+    bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
+) -> Key:
+    """The key that the request carries.
+
+    Raises:
+        NotAuthenticated: it carries none, or one that is unknown or revoked.
+    """
+    key = header or (bearer.credentials if bearer else None)
+    if not key:
+        raise NotAuthenticated("Send your API key in the header x-api-key.")
+    row = await request.app.state.key_cache.find(service, key)
+    if row is None:
+        raise NotAuthenticated("The API key is unknown or revoked; make one with `understudy keys create`.")
+    return row
+
+
+def refuse_while_stopping(service: Annotated[Service, Depends(get_service)]) -> None:
+    """Refuse new jobs while the service stops.
+
+    Raises:
+        ServiceError: it is stopping (`shutting_down`).
+    """
+    if service.stopping.is_set():
+        raise ServiceError(
+            "The service is stopping; send the request again in a moment.",
+            code="shutting_down",
+            status=503,
+            retry_after_seconds=5,
+        )
+
+
+Caller = Annotated[Key, Depends(authenticate)]
+Running = Annotated[Service, Depends(get_service)]

@@ -1,0 +1,49 @@
+"""The HTTP service, assembled."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from .. import __version__
+from ..settings import Settings
+from . import characters, files, generations, health, models, requests
+from .access import KeyCache
+from .failures import RequestId, install_failures
+from .service import open_service
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application of one service; it opens its data folder when it starts."""
+
+    @asynccontextmanager
+    async def run_service(app: FastAPI) -> AsyncIterator[None]:
+        async with open_service(settings) as service:
+            app.state.service = service
+            yield
+
+    app = FastAPI(
+        title="Understudy",
+        version=__version__,
+        summary="One reference, any pose: the same character, again and again.",
+        lifespan=run_service,
+        docs_url=None,
+        redoc_url=None,
+        max_body_size=settings.max_body_bytes,
+    )
+    app.state.key_cache = KeyCache()
+    app.add_middleware(RequestId)
+    install_failures(app)
+    # Fixed routes come before those that begin with a slug.
+    for router in (
+        health.router,
+        requests.router,
+        models.router,
+        characters.router,
+        files.router,
+        generations.router,
+    ):
+        app.include_router(router)
+    return app

@@ -1,0 +1,244 @@
+"""What the routes answer about a job: the wire contract's bodies, made from a job's row."""
+
+from __future__ import annotations
+
+import base64
+import time
+from typing import Any
+
+from fastapi import Request
+from pydantic import BaseModel, Field
+
+from ..errors import NotFound
+from ..jobs.store import Job, Store
+from ..settings import Settings
+
+
+class SubmitBody(BaseModel):
+    """The answer to a submit."""
+
+    request_id: str
+    status: str
+    poll_url: str
+    status_url: str
+    response_url: str
+    warnings: list[str]
+
+
+class StatusBody(BaseModel):
+    """Where a job stands; no pictures."""
+
+    status: str
+    request_id: str
+    status_url: str
+    response_url: str
+    metrics: dict[str, Any] = Field(description="Empty while the job is pending.")
+    progress: float = Field(ge=0, le=1)
+    stage: str = Field(description="waiting, fetching, loading, drawing or done.")
+    step: int
+    steps: int = Field(description="Denoising steps over all pictures of the job.")
+    queue_position: int | None = Field(description="1 for the next job; null when it waits no more.")
+    eta_seconds: float | None
+
+
+class FailedBody(BaseModel):
+    """A job that ended FAILED; served with HTTP 422."""
+
+    status: str
+    request_id: str
+    error: str
+    code: str
+    metrics: dict[str, Any]
+
+
+class ImageBody(BaseModel):
+    """One picture of a result."""
+
+    url: str
+    content_type: str
+    file_name: str
+    file_size: int
+    seed: int
+    likeness: float | None = None
+    pose: float | None = None
+
+
+class ResultBody(BaseModel):
+    """A job that ended COMPLETED."""
+
+    status: str
+    request_id: str
+    output: str = Field(description="The first picture's URL.")
+    images: list[ImageBody]
+    seed: int
+    prompt: str
+    warnings: list[str]
+    metrics: dict[str, Any]
+
+
+class HistoryEntry(BaseModel):
+    """One job in the account's history."""
+
+    request_id: str
+    model: str
+    status: str
+    created_at: float
+    ended_at: float | None
+    prompt: str
+    seed: int
+    parameters: dict[str, Any]
+    images: list[ImageBody]
+    error: str | None = None
+    code: str | None = None
+    metrics: dict[str, Any]
+
+
+def base_url(request: Request, settings: Settings) -> str:
+    """What every absolute URL in an answer begins with."""
+    return (settings.public_url or str(request.base_url)).rstrip("/")
+
+
+def check_retained(job: Job | None, request_id: str, settings: Settings) -> Job:
+    """The job, if there is one whose result is still kept.
+
+    Raises:
+        NotFound: there is none, or its time is over; which of the two is not told.
+    """
+    if job is None or (job.ended_at is not None and job.ended_at + settings.result_ttl_seconds < time.time()):
+        raise request_not_found(request_id)
+    return job
+
+
+def request_not_found(request_id: str) -> NotFound:
+    """The error for a request that does not exist for the caller."""
+    return NotFound(f"Request {request_id[:100]} not found", request_id=request_id[:100])
+
+
+def submit_body(job: Job, base: str) -> dict[str, Any]:
+    """The answer to a submit."""
+    return SubmitBody(
+        request_id=job.id,
+        status=job.status,
+        poll_url=f"{base}/v1/requests/{job.id}",
+        status_url=f"{base}/v2/requests/{job.id}/status",
+        response_url=f"{base}/v2/requests/{job.id}",
+        warnings=job.warnings,
+    ).model_dump()
+
+
+async def status_body(job: Job, base: str, store: Store, slots: int) -> dict[str, Any]:
+    """Where a job stands; of an ended one what its end was, without pictures."""
+    if job.status == "FAILED":
+        return failed_body(job)
+    position = await _queue_position(job, store)
+    return StatusBody(
+        status=job.status,
+        request_id=job.id,
+        status_url=f"{base}/v2/requests/{job.id}/status",
+        response_url=f"{base}/v2/requests/{job.id}",
+        metrics=_metrics(job) if job.ended else {},
+        progress=_progress(job),
+        stage=job.stage,
+        step=job.step,
+        steps=job.steps,
+        queue_position=position,
+        eta_seconds=await _estimate_seconds(job, position, store, slots),
+    ).model_dump()
+
+
+def failed_body(job: Job) -> dict[str, Any]:
+    """The body of a FAILED job."""
+    return FailedBody(
+        status="FAILED",
+        request_id=job.id,
+        error=job.error or "The request failed.",
+        code=job.error_code or "engine_error",
+        metrics=_metrics(job),
+    ).model_dump()
+
+
+def result_body(job: Job, base: str) -> dict[str, Any]:
+    """The body of a COMPLETED job."""
+    images = _images(job, base)
+    return ResultBody(
+        status=job.status,
+        request_id=job.id,
+        output=images[0].url,
+        images=images,
+        seed=images[0].seed,
+        prompt=job.parameters["prompt"],
+        warnings=job.warnings,
+        metrics=_metrics(job),
+    ).model_dump(exclude_none=True)
+
+
+async def event_body(job: Job, base: str, store: Store, slots: int) -> dict[str, Any]:
+    """A snapshot of the job for its event stream: the end is the full result."""
+    if job.status == "COMPLETED":
+        return result_body(job, base)
+    body = await status_body(job, base, store, slots)
+    if job.preview is not None:
+        body["preview"] = f"data:image/jpeg;base64,{base64.b64encode(job.preview).decode()}"
+    return body
+
+
+def history_entry(job: Job, base: str) -> dict[str, Any]:
+    """A job as the account's history shows it."""
+    return HistoryEntry(
+        request_id=job.id,
+        model=job.model,
+        status=job.status,
+        created_at=job.created_at,
+        ended_at=job.ended_at,
+        prompt=job.parameters["prompt"],
+        seed=job.seed,
+        parameters=job.parameters,
+        images=_images(job, base),
+        error=job.error,
+        code=job.error_code,
+        metrics=_metrics(job) if job.ended else {},
+    ).model_dump(exclude_none=True)
+
+
+def _images(job: Job, base: str) -> list[ImageBody]:
+    return [ImageBody(url=f"{base}/files/{image['file_name']}", **image) for image in job.images or []]
+
+
+def _metrics(job: Job) -> dict[str, Any]:
+    """Timing, and for a completed job its cost and scores; seconds."""
+    ended_at = job.ended_at or time.time()
+    metrics: dict[str, Any] = {
+        "queue_time": round((job.started_at or ended_at) - job.created_at, 3),
+        "total_time": round(ended_at - job.created_at, 3),
+        "retry_count": job.attempts,
+    }
+    if job.status == "COMPLETED":
+        metrics["inference_time"] = round(job.inference_seconds or 0.0, 3)
+        metrics["cost"] = 0.0
+        for score in ("likeness", "pose"):
+            known = [image[score] for image in job.images or [] if image.get(score) is not None]
+            if known:
+                metrics[score] = round(sum(known) / len(known), 4)
+    return metrics
+
+
+def _progress(job: Job) -> float:
+    return 1.0 if job.ended else round(min(job.step / job.steps, 1.0), 4)
+
+
+async def _queue_position(job: Job, store: Store) -> int | None:
+    if job.status != "QUEUED":
+        return None
+    return 1 if job.lease_expires_at is not None else await store.count_ahead(job) + 1
+
+
+async def _estimate_seconds(job: Job, position: int | None, store: Store, slots: int) -> float | None:
+    """Seconds until the end, from the last jobs' mean compute time; None before there was one."""
+    if job.ended:
+        return 0.0
+    mean = await store.mean_inference_seconds()
+    if mean is None:
+        return None
+    if position is None:
+        return round(mean * (1 - _progress(job)), 2)
+    return round(mean * (1 + position / max(slots, 1)), 2)

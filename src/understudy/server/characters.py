@@ -1,0 +1,157 @@
+"""The account's saved characters."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, Field, ValidationError
+
+from ..errors import InvalidRequest
+from ..jobs.characters import Character
+from ..pictures import InlinePicture, parse_picture_text
+from .access import Caller, Running, refuse_while_stopping
+from .bodies import base_url
+from .failures import describe_errors
+from .intake import find_own_file, forget_files, keep_decoded, read_fields
+
+router = APIRouter(prefix="/v1/characters", tags=["Characters"])
+
+
+class CharacterForm(BaseModel):
+    """What a character is saved with."""
+
+    name: str = Field(
+        min_length=1,
+        max_length=64,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.-]*$",
+        description="Letters, digits, space, dot, dash and underscore.",
+    )
+    ip_image: str = Field(min_length=1, description="The character reference, as in a request.")
+    prompt: str = Field(default="", max_length=2000, description="The prompt that describes it.")
+
+
+class CharacterBody(BaseModel):
+    """A saved character; use it as `character:<name>`."""
+
+    name: str
+    prompt: str
+    url: str
+    created_at: float
+
+
+class CharactersBody(BaseModel):
+    """The account's characters."""
+
+    characters: list[CharacterBody]
+
+
+class CharacterDeletedBody(BaseModel):
+    """What was deleted."""
+
+    name: str
+    deleted: bool
+
+
+Name = Annotated[str, Path(max_length=64)]
+
+
+@router.get("", summary="The account's characters", responses=describe_errors(401))
+async def list_characters(request: Request, service: Running, key: Caller) -> CharactersBody:
+    """Every saved character of the account, by name."""
+    base = base_url(request, service.settings)
+    return CharactersBody(
+        characters=[_body(character, base) for character in await service.characters.list(key.account_id)]
+    )
+
+
+@router.post(
+    "",
+    summary="Save a character",
+    status_code=201,
+    response_model=CharacterBody,
+    responses=describe_errors(401, 406, 409, 413, 503),
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": CharacterForm.model_json_schema()}},
+        }
+    },
+    dependencies=[Depends(refuse_while_stopping)],
+)
+async def save_character(request: Request, service: Running, key: Caller) -> Response:
+    """Keep a reference picture under a name."""
+    raw, attachments = await read_fields(request)
+    if "ip_image" in attachments:
+        raw["ip_image"] = "attachment"
+    form = _parse_form(raw)
+    data = attachments.get("ip_image")
+    if data is None:
+        data = await _get_picture(form.ip_image, request, service)
+    file = await keep_decoded(service, key, data, field="ip_image", kind="character", lives_seconds=None)
+    try:
+        character = await service.characters.save(form.name, form.prompt, file)
+    except BaseException:
+        await forget_files(service, [file])
+        raise
+    return JSONResponse(_body(character, base_url(request, service.settings)).model_dump(), status_code=201)
+
+
+@router.get("/{name}", summary="One character", responses=describe_errors(401, 404))
+async def read_character(name: Name, request: Request, service: Running, key: Caller) -> CharacterBody:
+    """A saved character."""
+    character = await service.characters.find(key.account_id, name)
+    return _body(character, base_url(request, service.settings))
+
+
+@router.delete("/{name}", summary="Delete a character", responses=describe_errors(401, 404))
+async def delete_character(name: Name, service: Running, key: Caller) -> CharacterDeletedBody:
+    """Forget a character and its picture."""
+    await service.characters.delete(key.account_id, name)
+    return CharacterDeletedBody(name=name, deleted=True)
+
+
+def _parse_form(raw: dict[str, Any]) -> CharacterForm:
+    try:
+        return CharacterForm.model_validate(
+            {name: value for name, value in raw.items() if name in CharacterForm.model_fields}
+        )
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = str(first["loc"][0])
+        if first["type"] == "missing":
+            raise InvalidRequest(
+                f"The parameter {name} is required.", code="missing_parameter", field=name
+            ) from None
+        words = CharacterForm.model_fields[name].description
+        raise InvalidRequest(
+            f"The parameter {name} is not valid. {words}", code="invalid_parameter", field=name
+        ) from None
+
+
+async def _get_picture(text: str, request: Request, service: Running) -> bytes:
+    source = parse_picture_text(text, "ip_image")
+    if isinstance(source, InlinePicture):
+        return source.data
+    own = find_own_file(source.url, request, service)
+    if own is None:
+        return await service.fetcher.fetch(source.url, "ip_image")
+    file = await service.store.get_file(own)
+    data = await service.blobs.get(own) if file is not None else None
+    if data is None:
+        raise InvalidRequest(
+            "The file given as ip_image does not exist here or has expired; upload it again.",
+            code="invalid_picture",
+            field="ip_image",
+        )
+    return data
+
+
+def _body(character: Character, base: str) -> CharacterBody:
+    return CharacterBody(
+        name=character.name,
+        prompt=character.prompt,
+        url=f"{base}/files/{character.file_name}",
+        created_at=character.created_at,
+    )

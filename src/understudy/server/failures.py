@@ -1,0 +1,152 @@
+"""Every failure becomes the one JSON error body; none leaks what is inside."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from sqlalchemy.exc import OperationalError
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ..errors import (
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    ServiceError,
+    TooLarge,
+    UnderstudyError,
+)
+
+log = logging.getLogger(__name__)
+
+
+class ErrorBody(BaseModel):
+    """The body of every error."""
+
+    error: str = Field(description="One sentence that says what to do.")
+    code: str = Field(description="Stable and made for programs.")
+    request_id: str | None = Field(default=None, description="The job, or else this HTTP request.")
+    field: str | None = Field(default=None, description="The parameter that is wrong.")
+
+
+_WORDS = {
+    400: "The body cannot be read, a parameter is missing or out of range, or a picture is unreadable.",
+    401: "No key, or one that is unknown, revoked or expired.",
+    403: "The key may not use this model or route.",
+    404: "No such model, request, character or file.",
+    405: "The route exists, but not with this verb.",
+    406: "The Content-Type is neither application/json nor multipart/form-data.",
+    409: "The state of things forbids it.",
+    413: "The body or a picture is too large.",
+    429: "The queue is full.",
+    500: "The service's own fault.",
+    503: "The service is stopping or not ready.",
+    504: "The deadline ran out; the job goes on.",
+}
+
+
+def describe_errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route for OpenAPI: these statuses and those that any route can give."""
+    return {
+        status: {"model": ErrorBody, "description": _WORDS[status]}
+        for status in sorted({*statuses, 400, 405, 500})
+    }
+
+
+class RequestId:
+    """Gives each HTTP request an id, which its answer carries in `x-request-id`."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request_id = str(uuid.uuid4())
+        scope.setdefault("state", {})["request_id"] = request_id
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = message.setdefault("headers", [])
+                if not any(name.lower() == b"x-request-id" for name, _ in headers):
+                    headers.append((b"x-request-id", request_id.encode()))
+            await send(message)
+
+        await self.app(scope, receive, send_with_id)
+
+
+def install_failures(app: FastAPI) -> None:
+    """Make the app answer every failure with `ErrorBody`."""
+
+    @app.exception_handler(UnderstudyError)
+    async def answer_own(request: Request, error: UnderstudyError) -> JSONResponse:
+        return _answer(request, error)
+
+    @app.exception_handler(RequestValidationError)
+    async def answer_invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        where = [str(part) for part in first["loc"]]
+        field = where[-1] if where else None
+        reason = str(first["msg"])
+        return _answer(
+            request,
+            InvalidRequest(
+                f"The {where[0] if where else 'request'} parameter {field} is not valid: "
+                f"{reason[:1].lower()}{reason[1:]}.",
+                code="invalid_parameter",
+                field=field,
+            ),
+        )
+
+    @app.exception_handler(HTTPException)
+    async def answer_http(request: Request, error: HTTPException) -> JSONResponse:
+        response = _answer(request, _translate(request, error))
+        if error.headers:
+            response.headers.update(error.headers)
+        return response
+
+    @app.exception_handler(OperationalError)
+    async def answer_database(request: Request, error: OperationalError) -> JSONResponse:
+        log.error("The database failed: %s", error.orig)
+        return _answer(
+            request,
+            ServiceError(
+                "The service cannot write to its database now; try again in a moment.",
+                code="storage_unavailable",
+                status=503,
+                retry_after_seconds=5,
+            ),
+        )
+
+    @app.exception_handler(Exception)
+    async def answer_unexpected(request: Request, error: Exception) -> JSONResponse:
+        return _answer(request, ServiceError("Something went wrong inside the service; try again."))
+
+
+def _translate(request: Request, error: HTTPException) -> UnderstudyError:
+    match error.status_code:
+        case 404:
+            return NotFound("There is no such route; /openapi.json lists them.", code="route_not_found")
+        case 405:
+            return MethodNotAllowed(f"This route does not answer to {request.method}.")
+        case 413:
+            return TooLarge("The body is too large; send a smaller picture, or its URL.")
+        case 400:
+            return InvalidRequest("The body cannot be read; send JSON or multipart/form-data.")
+        case status:
+            return ServiceError("Something went wrong inside the service; try again.", status=status)
+
+
+def _answer(request: Request, error: UnderstudyError) -> JSONResponse:
+    headers = {}
+    if error.retry_after_seconds is not None:
+        headers["Retry-After"] = str(error.retry_after_seconds)
+    body = error.to_body(request.scope.get("state", {}).get("request_id"))
+    return JSONResponse(body, status_code=error.status, headers=headers)

@@ -1,0 +1,129 @@
+"""Pictures by their unguessable address, and uploads to be used in later requests."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Request
+from fastapi.responses import FileResponse, JSONResponse, Response
+from pydantic import BaseModel, Field
+
+from ..errors import InvalidRequest, NotAcceptable, NotFound
+from ..pictures import InlinePicture, parse_picture_text
+from .access import Caller, Running, refuse_while_stopping
+from .bodies import base_url
+from .failures import describe_errors
+from .intake import forget_files, keep_decoded, parse_json_body
+
+router = APIRouter(tags=["Files"])
+
+MAX_UPLOADS = 16
+
+
+class UploadForm(BaseModel):
+    """Pictures to keep."""
+
+    data_urls: list[str] = Field(
+        min_length=1, max_length=MAX_UPLOADS, description="Pictures as data URIs or bare base64."
+    )
+
+
+class UploadBody(BaseModel):
+    """Where the pictures are kept; both lists are the same."""
+
+    file_urls: list[str]
+    urls: list[str]
+    message: str
+
+
+@router.post(
+    "/upload-asset",
+    summary="Upload pictures",
+    response_model=UploadBody,
+    responses=describe_errors(401, 406, 413, 503),
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": UploadForm.model_json_schema()}},
+        }
+    },
+    dependencies=[Depends(refuse_while_stopping)],
+)
+async def upload(request: Request, service: Running, key: Caller) -> Response:
+    """Keep pictures and answer with their URLs, to be given as `ip_image` or `input_image`."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise NotAcceptable("Send the pictures as application/json.")
+    data_urls = parse_json_body(await request.body()).get("data_urls")
+    if (
+        not isinstance(data_urls, list)
+        or not 1 <= len(data_urls) <= MAX_UPLOADS
+        or not all(isinstance(text, str) for text in data_urls)
+    ):
+        raise InvalidRequest(
+            f"The parameter data_urls must be a list of 1 to {MAX_UPLOADS} data URIs.",
+            code="invalid_parameter",
+            field="data_urls",
+        )
+    files = []
+    rows = 0
+    try:
+        for text in data_urls:
+            source = parse_picture_text(text, "data_urls")
+            if not isinstance(source, InlinePicture):
+                raise InvalidRequest(
+                    "Give data URIs in data_urls; a URL can be used in a request as it is.",
+                    code="invalid_picture",
+                    field="data_urls",
+                )
+            files.append(
+                await keep_decoded(
+                    service,
+                    key,
+                    source.data,
+                    field="data_urls",
+                    kind="upload",
+                    lives_seconds=service.settings.file_ttl_seconds,
+                )
+            )
+        for file in files:
+            await service.store.add_file(file)
+            rows += 1
+    except BaseException:
+        await forget_files(service, files[rows:])
+        raise
+    base = base_url(request, service.settings)
+    urls = [f"{base}/files/{file.name}" for file in files]
+    return JSONResponse(UploadBody(file_urls=urls, urls=urls, message="Uploaded.").model_dump())
+
+
+@router.api_route(
+    "/files/{name}",
+    methods=["GET", "HEAD"],
+    summary="A picture",
+    response_class=FileResponse,
+    responses={
+        200: {
+            "description": "The picture.",
+            "content": {
+                kind: {"schema": {"type": "string", "format": "binary"}}
+                for kind in ("image/png", "image/jpeg", "image/webp")
+            },
+        },
+        **describe_errors(404),
+    },
+)
+async def read_file(name: Annotated[str, Path(max_length=64)], service: Running) -> Response:
+    """A picture; its address is its key, so that a browser can show it."""
+    file = await service.store.get_file(name)
+    path = service.blobs.folder / name if file is not None else None
+    if file is None or path is None or not path.is_file():
+        raise NotFound("There is no such file, or it has expired.", code="file_not_found")
+    return FileResponse(
+        path,
+        media_type=file.content_type,
+        headers={
+            "Cache-Control": "private, max-age=3600, immutable",
+            "X-Content-Type-Options": "nosniff",
+            "Content-Security-Policy": "default-src 'none'",
+        },
+    )

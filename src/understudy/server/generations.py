@@ -1,0 +1,204 @@
+"""Asking for pictures: POST /v1/{slug} waits for them, POST /v2/{slug} answers with an id."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import uuid
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel
+
+from ..accounts.keys import Key
+from ..catalog import Model
+from ..errors import DeadlineExceeded
+from ..jobs.dispatcher import wait_until_ended
+from ..jobs.store import Job, NewJob
+from ..jobs.tasks import count_steps
+from ..parameters import MAX_SEED, PICTURE_FIELDS, parameters_schema
+from .access import Caller, Running, refuse_while_stopping
+from .bodies import FailedBody, SubmitBody, base_url, failed_body, submit_body
+from .failures import describe_errors
+from .intake import forget_files, read_request
+from .service import Service
+
+router = APIRouter(tags=["Generate"])
+
+
+class DryRunBody(BaseModel):
+    """What a request would cost; no job was made."""
+
+    dry_run: bool = True
+    model: str
+    pictures: int
+    cost: float
+    warnings: list[str]
+
+
+def describe_body() -> dict[str, Any]:
+    """The request body of both routes for OpenAPI, made from the parameters' schema."""
+    schema = parameters_schema()
+    form = {**schema, "properties": dict(schema["properties"])}
+    for name in PICTURE_FIELDS:
+        words = {key: schema["properties"][name][key] for key in ("title", "description")}
+        form["properties"][name] = {**words, "type": "string", "format": "binary"}
+    form.pop("examples", None)
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {"schema": schema},
+                "multipart/form-data": {"schema": form},
+            },
+        }
+    }
+
+
+_ERRORS = describe_errors(401, 403, 404, 406, 413, 429, 503)
+_FAILED = {422: {"model": FailedBody, "description": "The job ended FAILED."}}
+DryRun = Annotated[bool, Query(description="Validate everything and tell the price; make no job.")]
+
+
+@router.post(
+    "/v2/{slug}",
+    summary="Submit a request to the queue",
+    response_model=SubmitBody | DryRunBody,
+    responses=_ERRORS,
+    openapi_extra=describe_body(),
+    dependencies=[Depends(refuse_while_stopping)],
+)
+async def submit(
+    slug: str, request: Request, service: Running, key: Caller, dry_run: DryRun = False
+) -> Response:
+    """Answer at once with the id of a queued job."""
+    model = service.catalog.find_model(slug)
+    if dry_run:
+        return await _answer_dry_run(request, service, key, model)
+    job = await _accept(request, service, key, model)
+    return JSONResponse(submit_body(job, base_url(request, service.settings)))
+
+
+@router.post(
+    "/v1/{slug}",
+    summary="Generate and wait for the picture",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "The first picture's bytes; with `dry_run` the price as JSON.",
+            "content": {
+                **{
+                    kind: {"schema": {"type": "string", "format": "binary"}}
+                    for kind in ("image/png", "image/jpeg", "image/webp")
+                },
+                "application/json": {"schema": DryRunBody.model_json_schema()},
+            },
+            "headers": {
+                name: {"description": words, "schema": {"type": "string"}}
+                for name, words in (
+                    ("x-request-id", "The job's id."),
+                    ("x-generation-time", "Compute time in seconds."),
+                    ("x-cost", "What was charged, in credits."),
+                    ("x-seed-value", "The first picture's seed."),
+                )
+            },
+        },
+        **_ERRORS,
+        **_FAILED,
+        **describe_errors(504),
+    },
+    openapi_extra=describe_body(),
+    dependencies=[Depends(refuse_while_stopping)],
+)
+async def generate(
+    slug: str, request: Request, service: Running, key: Caller, dry_run: DryRun = False
+) -> Response:
+    """Wait for the job's end and answer with the first picture's bytes."""
+    model = service.catalog.find_model(slug)
+    if dry_run:
+        return await _answer_dry_run(request, service, key, model)
+    job = await _accept(request, service, key, model)
+    job = await _wait_for_end(request, service, job)
+    if job.status == "FAILED":
+        return JSONResponse(failed_body(job), status_code=422, headers={"x-request-id": job.id})
+    if job.status != "COMPLETED":
+        raise DeadlineExceeded(
+            f"The picture was not ready in time; the request goes on, read it at /v2/requests/{job.id}.",
+            request_id=job.id,
+        )
+    image = (job.images or [])[0]
+    data = await service.blobs.get(image["file_name"])
+    return Response(
+        data or b"",
+        media_type=image["content_type"],
+        headers={
+            "x-request-id": job.id,
+            "x-generation-time": f"{job.inference_seconds or 0.0:.3f}",
+            "x-cost": "0.0",
+            "x-seed-value": str(image["seed"]),
+        },
+    )
+
+
+async def _accept(request: Request, service: Service, key: Key, model: Model) -> Job:
+    """Read a request and put its job in the queue; it is on disk when this returns."""
+    intake = await read_request(request, service, key)
+    parameters = intake.parameters
+    job_id = str(uuid.uuid4())
+    try:
+        job = await service.store.submit(
+            NewJob(
+                id=job_id,
+                account_id=key.account_id,
+                key_id=key.id,
+                model=model.slug,
+                parameters=intake.describe(),
+                inputs=intake.inputs,
+                seed=secrets.randbelow(MAX_SEED + 1) if parameters.seed == -1 else parameters.seed,
+                steps=count_steps(parameters),
+                warnings=intake.warnings,
+            ),
+            intake.files,
+            service.settings.queue_limit,
+        )
+    except BaseException:
+        await forget_files(service, intake.files)
+        raise
+    service.meters.submitted.labels(model.slug).inc()
+    return job
+
+
+async def _answer_dry_run(request: Request, service: Service, key: Key, model: Model) -> Response:
+    intake = await read_request(request, service, key, keep=False)
+    pictures = intake.parameters.picture_count
+    body = DryRunBody(
+        model=model.slug, pictures=pictures, cost=model.price * pictures, warnings=intake.warnings
+    )
+    return JSONResponse(body.model_dump())
+
+
+async def _wait_for_end(request: Request, service: Service, job: Job) -> Job:
+    """The job at its end, or as it is when the deadline passes, the client leaves or the service stops."""
+    end = asyncio.create_task(wait_until_ended(service.store, job, service.settings.sync_deadline_seconds))
+    left = asyncio.create_task(_wait_for_disconnect(request))
+    stopping = asyncio.create_task(service.stopping.wait())
+    try:
+        await asyncio.wait({end, left, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if stopping.done() and not end.done():
+            # What is being drawn is still finished; what waits goes on after the restart.
+            now = await service.store.get(job.id)
+            if now is not None and now.status == "PROCESSING":
+                grace = service.settings.shutdown_grace_seconds
+                await asyncio.wait({end, left}, timeout=grace, return_when=asyncio.FIRST_COMPLETED)
+        return end.result() if end.done() else job
+    finally:
+        waits = (end, left, stopping)
+        for wait in waits:
+            wait.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
+
+
+async def _wait_for_disconnect(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,84 @@
+"""Whether the service lives, whether it is ready, and its meters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel
+
+from .access import Running
+from .failures import describe_errors
+
+router = APIRouter(tags=["Operations"])
+
+
+class LiveBody(BaseModel):
+    """The process answers."""
+
+    status: str
+
+
+class ReadyBody(BaseModel):
+    """Whether requests can be served; each check is `ok` or says what is wrong."""
+
+    status: str
+    checks: dict[str, str]
+    workers: list[dict[str, Any]]
+
+
+@router.get("/health/live", summary="The process answers")
+async def read_live() -> LiveBody:
+    """Always `live`."""
+    return LiveBody(status="live")
+
+
+@router.get(
+    "/health/ready",
+    summary="Requests can be served",
+    response_model=ReadyBody,
+    responses={503: {"model": ReadyBody, "description": "Not ready; `checks` says why."}},
+)
+async def read_ready(service: Running) -> Response:
+    """Ready: the database answers, files can be written, a worker can start. A loading model is ready."""
+    checks = {"database": "ok", "files": "ok", "executor": "ok", "service": "ok"}
+    try:
+        await service.store.count_by_status()
+    except Exception:
+        checks["database"] = "The database does not answer."
+    try:
+        await service.blobs.check()
+    except Exception:
+        checks["files"] = "The files folder cannot be written."
+    workers = service.executor.describe_workers()
+    failures = [worker.failure for worker in workers if worker.failure]
+    if len(failures) == len(workers):
+        checks["executor"] = failures[0]
+    if service.stopping.is_set():
+        checks["service"] = "The service is stopping."
+    ready = all(check == "ok" for check in checks.values())
+    body = ReadyBody(
+        status="ready" if ready else "not_ready",
+        checks=checks,
+        workers=[vars(worker) for worker in workers],
+    )
+    return JSONResponse(body.model_dump(), status_code=200 if ready else 503)
+
+
+@router.get(
+    "/metrics",
+    summary="Prometheus meters",
+    response_class=PlainTextResponse,
+    responses=describe_errors(503),
+)
+async def read_metrics(service: Running) -> Response:
+    """The meters in Prometheus' text format."""
+    meters = service.meters
+    for status, count in (await service.store.count_by_status()).items():
+        meters.jobs.labels(status).set(count)
+    states = [worker.state for worker in service.executor.describe_workers()]
+    for state in ("stopped", "starting", "idle", "busy"):
+        meters.workers.labels(state).set(states.count(state))
+    return Response(generate_latest(meters.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -1,0 +1,228 @@
+"""What a client sent -> a validated request with its pictures decoded and kept.
+
+Pictures that are inline, uploaded or ours are read now, so that a bad one is told at once; what
+must be fetched from elsewhere is fetched after the job is accepted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from fastapi import Request
+from starlette.datastructures import UploadFile
+
+from ..accounts.keys import Key
+from ..errors import InvalidRequest, NotAcceptable, NotFound, TooLarge
+from ..jobs.store import StoredFile
+from ..parameters import PICTURE_FIELDS, Parameters, parse_parameters
+from ..pictures import InlinePicture, parse_picture_text
+from ..pose.library import find_pose
+from .bodies import base_url
+from .service import Service
+
+CHARACTER_PREFIX = "character:"
+
+JSON_PARAMETERS = ("pose", "poses")
+"""Parameters that a form, which knows only text, carries as JSON when they are not a name."""
+
+
+@dataclass
+class Intake:
+    """One request, read: what was asked, and the files that were kept for it."""
+
+    parameters: Parameters
+    warnings: list[str]
+    inputs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    files: list[StoredFile] = field(default_factory=list)
+
+    def describe(self) -> dict[str, Any]:
+        """The parameters as the job's row keeps them: of pictures their address or digest only."""
+        described = self.parameters.model_dump(mode="json")
+        for name, source in self.inputs.items():
+            described[name] = source.get("url") or source.get("name") or f"sha256:{source['sha256']}"
+        return described
+
+
+async def read_fields(request: Request) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """The fields of a JSON or multipart body, and the files in it by field.
+
+    Raises:
+        InvalidRequest: it is neither, or broken (`invalid_request`).
+        NotAcceptable: the Content-Type is another (`unsupported_content_type`).
+    """
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type == "application/json" or (content_type == "" and await request.body()):
+        return _parse_json(await request.body()), {}
+    if content_type == "multipart/form-data":
+        return await _read_form(request)
+    raise NotAcceptable("Send the parameters as application/json or multipart/form-data.")
+
+
+def parse_json_body(body: bytes) -> dict[str, Any]:
+    """The object in a JSON body.
+
+    Raises:
+        InvalidRequest: there is none (`invalid_request`).
+    """
+    return _parse_json(body)
+
+
+async def read_request(request: Request, service: Service, key: Key, *, keep: bool = True) -> Intake:
+    """Read, validate and decode one request; with `keep` its pictures are in the blob store after.
+
+    Raises:
+        InvalidRequest, TooLarge, NotAcceptable: as the wire contract says, the field named.
+    """
+    raw, attachments = await read_fields(request)
+    for name in attachments:
+        raw[name] = "attachment"
+    parameters, warnings = parse_parameters(raw)
+    for pose in parameters.asked_poses:
+        if isinstance(pose, str):
+            find_pose(pose)
+    intake = Intake(parameters, warnings)
+    try:
+        for name in PICTURE_FIELDS:
+            text = getattr(parameters, name)
+            if name in attachments:
+                await _keep_picture(intake, service, key, name, attachments[name], keep)
+            elif text is not None:
+                await _resolve_text(intake, request, service, key, name, text, keep)
+    except BaseException:
+        await forget_files(service, intake.files)
+        raise
+    return intake
+
+
+async def forget_files(service: Service, files: Sequence[StoredFile]) -> None:
+    """Delete files whose rows were never written."""
+    for file in files:
+        await service.blobs.delete(file.name)
+
+
+async def keep_decoded(
+    service: Service, key: Key, data: bytes, *, field: str, kind: str, lives_seconds: float | None
+) -> StoredFile:
+    """Decode untrusted bytes and keep the picture; its row is the caller's to write.
+
+    Raises:
+        InvalidRequest, TooLarge: it is not a picture within the limits.
+    """
+    picture = await service.decoder.decode(data, field)
+    name = await service.blobs.put("image/png", picture)
+    now = time.time()
+    return StoredFile(
+        name=name,
+        account_id=key.account_id,
+        kind=kind,
+        content_type="image/png",
+        size=len(picture),
+        created_at=now,
+        expires_at=None if lives_seconds is None else now + lives_seconds,
+    )
+
+
+def find_own_file(url: str, request: Request, service: Service) -> str | None:
+    """The name of the file that a URL of this very service points to; None for any other URL."""
+    own = {urlsplit(base_url(request, service.settings)).netloc, urlsplit(str(request.base_url)).netloc}
+    parts = urlsplit(url)
+    if parts.netloc in own and parts.path.startswith("/files/"):
+        return parts.path.removeprefix("/files/")
+    return None
+
+
+async def _resolve_text(
+    intake: Intake, request: Request, service: Service, key: Key, name: str, text: str, keep: bool
+) -> None:
+    if text.startswith(CHARACTER_PREFIX):
+        try:
+            character = await service.characters.find(key.account_id, text.removeprefix(CHARACTER_PREFIX))
+        except NotFound as error:
+            raise InvalidRequest(
+                f"{error.message} Save it first, or give a picture as {name}.",
+                code="character_not_found",
+                field=name,
+            ) from None
+        intake.inputs[name] = {"file": character.file_name, "decoded": True, "name": text}
+        return
+    source = parse_picture_text(text, name)
+    if isinstance(source, InlinePicture):
+        await _keep_picture(intake, service, key, name, source.data, keep)
+        return
+    own = find_own_file(source.url, request, service)
+    if own is None:
+        intake.inputs[name] = {"url": source.url}
+        return
+    if await service.store.get_file(own) is None:
+        raise InvalidRequest(
+            f"The file given as {name} does not exist here or has expired; upload it again.",
+            code="invalid_picture",
+            field=name,
+        )
+    intake.inputs[name] = {"file": own, "name": f"/files/{own}"}
+
+
+async def _keep_picture(
+    intake: Intake, service: Service, key: Key, name: str, data: bytes, keep: bool
+) -> None:
+    digest = hashlib.sha256(data).hexdigest()
+    if not keep:
+        await service.decoder.decode(data, name)
+        return
+    file = await keep_decoded(
+        service, key, data, field=name, kind="input", lives_seconds=service.settings.history_ttl_seconds
+    )
+    intake.files.append(file)
+    intake.inputs[name] = {"file": file.name, "decoded": True, "sha256": digest}
+
+
+def _parse_json(body: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(body)
+        # A lone surrogate is JSON but not text: no database or file takes it.
+        if b"\\ud" in body.lower():
+            json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        raise InvalidRequest("The body is not valid JSON.") from None
+    if not isinstance(value, dict):
+        raise InvalidRequest("The body must be a JSON object of parameters.")
+    return value
+
+
+async def _read_form(request: Request) -> tuple[dict[str, Any], dict[str, bytes]]:
+    limit = request.app.state.service.settings.max_picture_bytes
+    raw: dict[str, Any] = {}
+    attachments: dict[str, bytes] = {}
+    async with request.form(max_files=8, max_fields=64, max_part_size=limit * 2) as form:
+        for name, value in form.multi_items():
+            if isinstance(value, UploadFile):
+                if value.size is not None and value.size > limit:
+                    raise TooLarge(
+                        f"The picture in {name} is larger than {limit // 1_000_000} MB; send a smaller one.",
+                        field=name,
+                    )
+                data = await value.read()
+                if name in PICTURE_FIELDS and data:
+                    attachments[name] = data
+                elif name not in PICTURE_FIELDS:
+                    raw[name] = value.filename or ""
+            elif value != "" or name == "prompt":
+                raw[name] = _parse_form_value(name, value)
+    return raw, attachments
+
+
+def _parse_form_value(name: str, value: str) -> Any:
+    if name in JSON_PARAMETERS and value.lstrip().startswith("["):
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            raise InvalidRequest(
+                f"The parameter {name} is not valid JSON.", code="invalid_parameter", field=name
+            ) from None
+    return value

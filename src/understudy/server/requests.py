@@ -1,0 +1,226 @@
+"""Following a job: status, result, events, cancel, and the account's history."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Header, Path, Query, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from pydantic import BaseModel
+
+from ..errors import Conflict, InvalidRequest
+from ..jobs.store import Job
+from .access import Caller, Running
+from .bodies import (
+    FailedBody,
+    HistoryEntry,
+    ResultBody,
+    StatusBody,
+    base_url,
+    check_retained,
+    event_body,
+    failed_body,
+    history_entry,
+    request_not_found,
+    result_body,
+    status_body,
+)
+from .failures import describe_errors
+from .service import Service
+
+router = APIRouter(tags=["Requests"])
+
+HEARTBEAT_SECONDS = 15.0
+"""A comment keeps an event stream open that has nothing to say."""
+
+_ERRORS = describe_errors(401, 404)
+_FAILED = {422: {"model": FailedBody, "description": "The job ended FAILED."}}
+RequestId = Annotated[str, Path(max_length=100)]
+
+
+class HistoryBody(BaseModel):
+    """A page of the account's history, newest first."""
+
+    requests: list[HistoryEntry]
+    next: str | None
+
+
+class DeletedBody(BaseModel):
+    """What was deleted."""
+
+    request_id: str
+    deleted: bool
+
+
+@router.get(
+    "/v2/requests/{request_id}/status",
+    summary="Status of a request",
+    response_model=StatusBody,
+    responses={**_ERRORS, **_FAILED},
+)
+async def read_status(request_id: RequestId, request: Request, service: Running, key: Caller) -> Response:
+    """Where the job stands, without its pictures."""
+    job = check_retained(await service.store.get(request_id, key.account_id), request_id, service.settings)
+    return await _answer_status(job, request, service)
+
+
+@router.get(
+    "/v2/requests/{request_id}",
+    summary="Result of a request",
+    response_model=ResultBody | StatusBody,
+    responses={**_ERRORS, **_FAILED},
+)
+@router.get(
+    "/v1/requests/{request_id}",
+    summary="Result of a request, the older address",
+    response_model=ResultBody | StatusBody,
+    responses={**_ERRORS, **_FAILED},
+)
+async def read_result(request_id: RequestId, request: Request, service: Running, key: Caller) -> Response:
+    """The full result; while the job is pending, what its status route says."""
+    job = check_retained(await service.store.get(request_id, key.account_id), request_id, service.settings)
+    if job.status == "COMPLETED":
+        return JSONResponse(result_body(job, base_url(request, service.settings)))
+    return await _answer_status(job, request, service)
+
+
+@router.delete(
+    "/v2/requests/{request_id}",
+    summary="Cancel a request",
+    response_model=StatusBody | FailedBody,
+    responses={**_ERRORS, **describe_errors(409)},
+)
+@router.put(
+    "/v2/requests/{request_id}/cancel",
+    summary="Cancel a request",
+    response_model=StatusBody | FailedBody,
+    responses={**_ERRORS, **describe_errors(409)},
+)
+async def cancel(request_id: RequestId, service: Running, key: Caller) -> Response:
+    """End the job now; the worker stops between two denoising steps."""
+    found, ended_now = await service.store.cancel(request_id, key.account_id)
+    job = check_retained(found, request_id, service.settings)
+    if not ended_now:
+        raise Conflict(
+            f"The request has ended already ({job.status}); there is nothing to cancel.", request_id=job.id
+        )
+    service.meters.ended.labels("FAILED", "cancelled").inc()
+    return JSONResponse(failed_body(job))
+
+
+@router.get(
+    "/v2/requests/{request_id}/events",
+    summary="Events of a request",
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "description": "Server-sent events: each a snapshot of the job, the last one its result.",
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        },
+        **_ERRORS,
+    },
+)
+async def stream_events(
+    request_id: RequestId,
+    request: Request,
+    service: Running,
+    key: Caller,
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> Response:
+    """The job's present state, then each change of it, until its end."""
+    job = check_retained(await service.store.get(request_id, key.account_id), request_id, service.settings)
+    seen = int(last_event_id) if last_event_id is not None and last_event_id.isdecimal() else 0
+    return StreamingResponse(
+        _stream(job, seen, base_url(request, service.settings), service),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+@router.get(
+    "/v1/requests",
+    summary="The account's history",
+    response_model=HistoryBody,
+    responses=describe_errors(401),
+)
+async def list_history(
+    request: Request,
+    service: Running,
+    key: Caller,
+    limit: Annotated[int, Query(ge=1, le=200, description="Entries on a page.")] = 50,
+    cursor: Annotated[str | None, Query(description="The `next` of the page before.")] = None,
+    status: Literal["QUEUED", "PROCESSING", "COMPLETED", "FAILED"] | None = None,
+) -> Response:
+    """The account's requests, newest first."""
+    if cursor is not None and not (cursor.isascii() and cursor.isdecimal() and len(cursor) <= 18):
+        raise InvalidRequest(
+            "The cursor is not one that this route gave out; leave it out to begin at the newest.",
+            code="invalid_parameter",
+            field="cursor",
+        )
+    jobs = await service.store.list_history(
+        key.account_id, limit=limit + 1, before=None if cursor is None else int(cursor), status=status
+    )
+    base = base_url(request, service.settings)
+    more = len(jobs) > limit
+    return JSONResponse(
+        {
+            "requests": [history_entry(job, base) for job in jobs[:limit]],
+            "next": str(jobs[limit - 1].sequence) if more else None,
+        }
+    )
+
+
+@router.delete(
+    "/v1/requests/{request_id}",
+    summary="Delete a request and its files",
+    response_model=DeletedBody,
+    responses=_ERRORS,
+)
+async def delete_request(request_id: RequestId, service: Running, key: Caller) -> Response:
+    """Forget the request and its files; one that has not ended is cancelled first."""
+    await service.store.cancel(request_id, key.account_id)
+    if not await service.store.delete(request_id, key.account_id):
+        raise request_not_found(request_id)
+    return JSONResponse(DeletedBody(request_id=request_id, deleted=True).model_dump())
+
+
+async def _answer_status(job: Job, request: Request, service: Service) -> Response:
+    body = await status_body(job, base_url(request, service.settings), service.store, service.executor.slots)
+    return JSONResponse(body, status_code=422 if job.status == "FAILED" else 200)
+
+
+async def _stream(job: Job, seen: int, base: str, service: Service) -> AsyncIterator[bytes]:
+    """Snapshots of a job's row; a slow listener skips those it missed."""
+    store, slots = service.store, service.executor.slots
+    stopping = asyncio.create_task(service.stopping.wait())
+    try:
+        with store.feed.listen(job.id) as changed:
+            while True:
+                changed.clear()
+                now = await store.get(job.id)
+                if now is None:
+                    return
+                if now.version > seen or now.ended:
+                    seen = now.version
+                    yield _event(seen, await event_body(now, base, store, slots))
+                if now.ended:
+                    return
+                change = asyncio.create_task(changed.wait())
+                done, _ = await asyncio.wait(
+                    {change, stopping}, timeout=HEARTBEAT_SECONDS, return_when=asyncio.FIRST_COMPLETED
+                )
+                change.cancel()
+                if stopping in done:
+                    return
+                if not done:
+                    yield b": still here\n\n"
+    finally:
+        stopping.cancel()
+
+
+def _event(event_id: int, body: dict[str, Any]) -> bytes:
+    return f"id: {event_id}\ndata: {json.dumps(body, separators=(',', ':'))}\n\n".encode()

@@ -1,0 +1,134 @@
+"""The same character in five pictures, from a service that this program starts and stops.
+
+    make demo
+
+Writes the pictures and one contact sheet to `demo/`. It sends the reference page's own request
+through the SDK, then the same character in four named poses.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from understudy import Client, Job
+from understudy.commands.progress import JobProgress
+from understudy.contact_sheet import draw_contact_sheet
+
+HERE = Path(__file__).resolve().parent
+MODEL = "consistent-character-AI-neolemon-v3"
+CHARACTER = HERE / "young-man.png"
+PAYLOAD = {
+    "prompt": "young man,beard, light skin, round face, large brown eyes and wavy brown hair, "
+    "wearing a white t-shirt, red plaid shirt, blue jeans, and brown boots",
+    "ip_image": CHARACTER,
+    "steps": 10,
+    "guidance_scale": 3,
+    "width": 1024,
+    "height": 1024,
+    "seed": 4898558797,
+}
+POSES = ("wave", "run", "sit", "jump")
+
+STOP_SECONDS = 60
+"""How long the service may take to stop before it is killed."""
+
+console = Console(stderr=True, highlight=False)
+
+
+def main() -> None:
+    """Draw, save, tell."""
+    started = time.monotonic()
+    folder = HERE.parent / "demo"
+    folder.mkdir(exist_ok=True)
+    names = ("no pose", *POSES)
+    with tempfile.TemporaryDirectory(prefix="understudy-demo-") as data_dir, run_service(data_dir) as service:
+        url, key = service
+        console.print(f"The service runs on {url}, its data in {data_dir} until it stops.")
+        with Client(key, f"{url}/v1") as client:
+            first = client.submit_async(MODEL, **PAYLOAD)
+            results = [follow(first, names[0], folder)]
+            console.print(f"First picture after {time.monotonic() - started:.1f} s.")
+            jobs = [client.submit_async(MODEL, **PAYLOAD, pose=pose) for pose in POSES]
+            results += [follow(job, pose, folder) for job, pose in zip(jobs, POSES, strict=True)]
+
+    files = [folder / file_name(name) for name in names]
+    pictures = [Image.open(CHARACTER), *(Image.open(file) for file in files)]
+    sheet = folder / "sheet.png"
+    draw_contact_sheet(
+        pictures, ["the character given", *names], title="One reference, any pose", cell_width=256
+    ).save(sheet)
+
+    table = Table("Picture", "Seed", "In the queue", "Drawing", "File", title="The demo's pictures")
+    for name, file, result in zip(names, files, results, strict=True):
+        metrics = result["metrics"]
+        table.add_row(
+            name,
+            str(result["seed"]),
+            f"{metrics['queue_time']:.2f} s",
+            f"{metrics['inference_time']:.2f} s",
+            str(file.relative_to(HERE.parent)),
+        )
+    Console(highlight=False).print(table)
+    print(f"All of them on one sheet: {sheet.relative_to(HERE.parent)} ({time.monotonic() - started:.1f} s)")
+
+
+@contextmanager
+def run_service(data_dir: str) -> Iterator[tuple[str, str]]:
+    """A service on a free port of this machine: its URL and the key that its first start prints."""
+    environment = {name: value for name, value in os.environ.items() if name != "UNDERSTUDY_PUBLIC_URL"}
+    service = subprocess.Popen(
+        [sys.executable, "-m", "understudy.cli", "serve", "--port", "0", "--data-dir", data_dir],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    try:
+        yield read_address(service)
+    finally:
+        service.send_signal(signal.SIGTERM)
+        try:
+            service.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            service.kill()
+            raise
+
+
+def read_address(service: subprocess.Popen[str]) -> tuple[str, str]:
+    """What a starting service prints: its key, then its URL."""
+    key = ""
+    for line in service.stdout or ():
+        if line.strip().startswith("us_"):
+            key = line.strip()
+        if "listens on" in line:
+            return line.split()[-1], key
+    sys.exit("The service did not start; what it printed above says why.")
+
+
+def follow(job: Job, name: str, folder: Path) -> dict:
+    """Show a job's progress to its end and save its picture; the full result."""
+    with JobProgress(f"{name:8}", keep=True) as progress:
+        progress.follow(job.events())
+    result = job.wait()
+    job.save(folder / file_name(name))
+    return result
+
+
+def file_name(name: str) -> str:
+    """The file of a picture."""
+    return f"{name.replace(' ', '-')}.png"
+
+
+if __name__ == "__main__":
+    main()

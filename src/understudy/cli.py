@@ -1,0 +1,41 @@
+"""The `understudy` command: what happens before and after a command runs.
+
+The commands stand in `commands/`, one file for each; this file turns what they raise into one
+sentence on stderr and an exit status.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from .errors import InvalidRequest, UnderstudyError
+
+
+def main() -> None:
+    """Run the command line and exit.
+
+    The exit status is 0, 1 when something went wrong, 2 when it was asked for wrongly,
+    130 after Ctrl-C.
+    """
+    try:
+        from .commands import app
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == __package__:
+            raise
+        print(
+            f"The command line needs {error.name}, which is not installed: "
+            'pip install "understudy[server]" brings it.',
+            file=sys.stderr,
+        )
+        sys.exit(1)
+    try:
+        app()
+    except UnderstudyError as error:
+        print(error.message, file=sys.stderr)
+        sys.exit(2 if isinstance(error, InvalidRequest) else 1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

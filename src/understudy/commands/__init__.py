@@ -1,0 +1,54 @@
+"""The commands of `understudy`, one file for each.
+
+A command imports what it needs when it runs, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .doctor import doctor
+from .generate import generate
+from .keys import keys
+from .poses import poses
+from .serve import serve
+from .sheet import sheet
+
+app = typer.Typer(
+    name="understudy",
+    help="One reference, any pose: the same character, again and again, on your own machine.",
+    epilog="Begin with: understudy serve. Every setting is read from UNDERSTUDY_<NAME> too.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from .. import __version__
+
+        print(f"understudy {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _understudy(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    pass
+
+
+app.command()(serve)
+app.command()(generate)
+app.command()(sheet)
+app.command()(poses)
+app.add_typer(keys, name="keys")
+app.command()(doctor)

@@ -1,0 +1,255 @@
+"""Draws what a command asks for: with a running service, or with a worker of its own.
+
+Both ways end in the same `Drawing`, so that what is printed and saved is the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import secrets
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import Conflict, InferenceFailed, InvalidRequest, NotAuthenticated
+from ..parameters import MAX_SEED, Parameters
+from .progress import JobProgress
+
+if TYPE_CHECKING:
+    from ..executors.messages import Drawn, Task
+    from ..settings import Settings
+
+EXTENSIONS = {"png": "png", "jpeg": "jpg", "webp": "webp"}
+"""`output_format` -> how a file's name ends."""
+
+_FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """Pictures on disk, in the order they were asked for, and the full result they came with."""
+
+    files: list[Path]
+    result: dict[str, Any]
+
+
+def choose_files(given: dict[str, Any], output: Path | None) -> list[Path]:
+    """Where the pictures that `given` parameters ask for are to be saved, one path for each.
+
+    A single picture goes to `output`, or into it when it is a folder; several need a folder.
+    Without `output` a new name is found here. An extension that names another format than asked
+    for is refused; without a format asked for, it decides (`given` is changed).
+    """
+    suffix = "" if output is None else output.suffix.lower()
+    told = None if output is None or output.is_dir() else _FORMATS.get(suffix)
+    if told is not None and given.setdefault("output_format", told) != told:
+        raise InvalidRequest(f"--output ends in {suffix}, but --output-format is {given['output_format']}.")
+    parameters = Parameters.model_validate(given)
+    extension = EXTENSIONS[parameters.output_format]
+    if parameters.picture_count == 1:
+        if output is None:
+            return [_free(Path(f"picture.{extension}"))]
+        return [output / f"picture.{extension}"] if output.is_dir() else [output]
+    if output is not None and (suffix in _FORMATS or output.is_file()):
+        raise InvalidRequest(f"{parameters.picture_count} pictures need a folder: --output names a file.")
+    folder = output or _free(Path("pictures"))
+    poses = [pose for pose in parameters.asked_poses for _ in range(parameters.num_images)]
+    return [
+        folder / (f"{number:02}-{_file_name(pose)}.{extension}" if pose else f"{number:02}.{extension}")
+        for number, pose in enumerate(poses, 1)
+    ]
+
+
+def draw_with_service(
+    given: Mapping[str, Any],
+    files: list[Path],
+    *,
+    model: str,
+    api_key: str | None,
+    base_url: str | None,
+    progress: JobProgress,
+) -> Drawing:
+    """Ask a running service for the pictures; Ctrl-C cancels the job.
+
+    Raises:
+        UnderstudyError: the service cannot be reached, refuses, or the job ended FAILED.
+    """
+    from ..client import Client
+
+    with Client(api_key, base_url) as client:
+        try:
+            job = client.submit_async(model, **given)
+        except NotAuthenticated as error:
+            error.message += (
+                " Set UNDERSTUDY_API_KEY to a key of the service; `understudy keys create` makes one."
+            )
+            raise
+        try:
+            progress.follow(job.events())
+            result = job.wait()
+        except KeyboardInterrupt:
+            with contextlib.suppress(Conflict):
+                job.cancel()
+            print(f"Request {job.request_id} is cancelled.", file=sys.stderr)
+            raise
+        _make_folders(files)
+        if len(files) == 1:
+            job.save(files[0])
+        else:
+            for saved, file in zip(job.save(files[0].parent), files, strict=True):
+                saved.replace(file)
+    return Drawing(files=files, result=result)
+
+
+def draw_alone(
+    given: Mapping[str, Any], files: list[Path], *, model: str, settings: Settings, progress: JobProgress
+) -> Drawing:
+    """Draw the pictures in a worker of this process, without a service.
+
+    Raises:
+        UnderstudyError: a picture cannot be read, the engine cannot be loaded or cannot draw.
+    """
+    return asyncio.run(_draw_alone(Parameters.model_validate(given), files, model, settings, progress))
+
+
+async def _draw_alone(
+    parameters: Parameters, files: list[Path], model: str, settings: Settings, progress: JobProgress
+) -> Drawing:
+    from ..decoder import PictureDecoder
+    from ..executors import WorkerLost
+    from ..executors.local import LocalExecutor
+    from ..jobs.tasks import build_tasks, count_steps
+
+    started = time.monotonic()
+    decoder = PictureDecoder(settings)
+    executor = LocalExecutor(settings.model_copy(update={"devices": 1}))
+    seed = secrets.randbelow(MAX_SEED + 1) if parameters.seed == -1 else parameters.seed
+    try:
+        # The engine loads while the pictures are read.
+        await executor.start()
+        progress.show({"status": "QUEUED", "stage": "fetching"})
+        reference = await _read_picture(settings, decoder, parameters.ip_image, "ip_image")
+        pose_picture = None
+        if parameters.input_image is not None:
+            pose_picture = await _read_picture(settings, decoder, parameters.input_image, "input_image")
+        tasks = build_tasks(
+            parameters, model=model, seed=seed, reference=reference, pose_picture=pose_picture
+        )
+        drawn = await _run_tasks(executor, tasks, count_steps(parameters), progress)
+    except WorkerLost as error:
+        raise InferenceFailed(error.message, code=error.code) from None
+    finally:
+        await asyncio.gather(executor.close(), decoder.close())
+    _make_folders(files)
+    for file, picture in zip(files, drawn, strict=True):
+        file.write_bytes(picture.data)
+    return Drawing(files=files, result=_describe(parameters, seed, files, drawn, time.monotonic() - started))
+
+
+async def _read_picture(settings: Settings, decoder: Any, text: str, field: str) -> bytes:
+    from ..pictures import PictureUrl, parse_picture_text
+
+    if (data := _read_file(text)) is not None:
+        return await decoder.decode(data, field)
+    if text.startswith("character:"):
+        raise InvalidRequest(
+            f"The parameter {field} names a saved character, which only a service knows; leave out --local.",
+            code="invalid_picture",
+            field=field,
+        )
+    source = parse_picture_text(text, field)
+    if not isinstance(source, PictureUrl):
+        return await decoder.decode(source.data, field)
+    from ..fetch import PictureFetcher
+
+    fetcher = PictureFetcher(settings)
+    try:
+        return await decoder.decode(await fetcher.fetch(source.url, field), field)
+    finally:
+        await fetcher.close()
+
+
+def _read_file(text: str) -> bytes | None:
+    try:
+        return Path(text).expanduser().read_bytes()
+    except (OSError, ValueError):
+        return None
+
+
+async def _run_tasks(executor: Any, tasks: list[Task], steps: int, progress: JobProgress) -> list[Drawn]:
+    from ..executors.messages import Drawn, Starting, Step, TaskFailed
+
+    done: dict[str, int] = {}
+    drawn: dict[str, Drawn] = {}
+    async with contextlib.aclosing(executor.run(tasks)) as messages:
+        async for message in messages:
+            match message:
+                case Starting():
+                    progress.show({"status": "QUEUED", "stage": "loading"})
+                case Step():
+                    done[message.task_id] = message.step
+                    progress.show(
+                        {
+                            "status": "PROCESSING",
+                            "stage": "drawing",
+                            "step": sum(done.values()),
+                            "steps": steps,
+                        }
+                    )
+                case Drawn():
+                    drawn[message.task_id] = message
+                case TaskFailed():
+                    raise InferenceFailed(message.message, code=message.code)
+    return [drawn[task.id] for task in tasks]
+
+
+def _describe(
+    parameters: Parameters, seed: int, files: list[Path], drawn: list[Drawn], total_seconds: float
+) -> dict[str, Any]:
+    """The result as a service would give it, as far as there is one without a service."""
+    warnings = list(dict.fromkeys(warning for picture in drawn for warning in picture.warnings))
+    return {
+        "status": "COMPLETED",
+        "images": [
+            {
+                "content_type": picture.content_type,
+                "file_name": file.name,
+                "file_size": len(picture.data),
+                "seed": picture.seed,
+                "likeness": picture.likeness,
+                "pose": picture.pose,
+            }
+            for file, picture in zip(files, drawn, strict=True)
+        ],
+        "seed": seed,
+        "prompt": parameters.prompt,
+        "warnings": warnings,
+        "metrics": {
+            "inference_time": sum(picture.compute_seconds for picture in drawn),
+            "total_time": total_seconds,
+        },
+    }
+
+
+def _make_folders(files: list[Path]) -> None:
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _free(path: Path) -> Path:
+    """The path, or the first of its kind with a number that is not taken."""
+    number = 1
+    free = path
+    while free.exists():
+        number += 1
+        free = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    return free
+
+
+def _file_name(pose: object) -> str:
+    return re.sub(r"[^\w-]+", "-", pose).strip("-") if isinstance(pose, str) else "keypoints"

@@ -1,0 +1,77 @@
+"""`understudy generate`: one request, its progress, its pictures as files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..catalog import REFERENCE_SLUG
+from .options import ApiKey, BaseUrl, Json, read_settings, take_parameters
+
+if TYPE_CHECKING:
+    from .draw import Drawing
+
+
+@take_parameters()
+def generate(
+    given: dict[str, Any],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            help="File of the picture, its format told by the extension; a folder for several.",
+            show_default=False,
+        ),
+    ] = None,
+    local: Annotated[
+        bool, typer.Option("--local", help="Draw here, without a service; the engine is loaded anew.")
+    ] = False,
+    as_json: Json = False,
+    model: Annotated[str, typer.Option(help="Which model of the service to ask.")] = REFERENCE_SLUG,
+    api_key: ApiKey = None,
+    base_url: BaseUrl = None,
+) -> None:
+    """Draw a character in a pose and save the picture.
+
+    Asks a running service, or draws here with --local. Ctrl-C cancels the request.
+    """
+    from .draw import choose_files, draw_alone, draw_with_service
+    from .progress import JobProgress
+
+    files = choose_files(given, output)
+    with JobProgress() as progress:
+        if local:
+            drawing = draw_alone(given, files, model=model, settings=read_settings(), progress=progress)
+        else:
+            drawing = draw_with_service(
+                given, files, model=model, api_key=api_key, base_url=base_url, progress=progress
+            )
+    if as_json:
+        typer.echo(json.dumps({**drawing.result, "files": [str(file) for file in drawing.files]}, indent=2))
+    else:
+        print_drawing(drawing)
+
+
+def print_drawing(drawing: Drawing) -> None:
+    """Print a line for each picture (file, seed, scores), the times, and the warnings."""
+    images, metrics = drawing.result["images"], drawing.result["metrics"]
+    for file, image in zip(drawing.files, images, strict=True):
+        words = [str(file), f"seed {image['seed']}"]
+        words += [f"{name} {image[name]:.2f}" for name in ("likeness", "pose") if image.get(name) is not None]
+        typer.echo("  ".join(words))
+    times = [
+        f"{metrics[name]:.2f} s {words}"
+        for name, words in (
+            ("inference_time", "drawing"),
+            ("queue_time", "in the queue"),
+            ("total_time", "in all"),
+        )
+        if metrics.get(name) is not None
+    ]
+    typer.echo(", ".join(times))
+    for warning in drawing.result.get("warnings", []):
+        typer.echo(f"Warning: {warning}", err=True)

@@ -1,0 +1,159 @@
+"""Options that several commands share: the settings, the service, a generation's parameters.
+
+A parameter's name, range, default and words come out of `parameters.py`: a new parameter is an
+option without a line here.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Collection
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import InvalidRequest, UnderstudyError
+from ..parameters import PICTURE_FIELDS, Parameters, parse_parameters
+
+if TYPE_CHECKING:
+    from ..settings import Settings
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        help="Folder of the database and the pictures (UNDERSTUDY_DATA_DIR); [b]data[/b] if not given.",
+        show_default=False,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+ApiKey = Annotated[
+    str | None,
+    typer.Option(
+        help="Key of the service; better set UNDERSTUDY_API_KEY, which nobody sees in the list of processes.",
+        show_default=False,
+    ),
+]
+BaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        help="Address of the service (UNDERSTUDY_BASE_URL); http://127.0.0.1:8000/v1 if not given.",
+        show_default=False,
+    ),
+]
+
+
+def read_settings(**given: Any) -> Settings:
+    """The settings of the environment, with those that were given in their place; None is not given.
+
+    Raises:
+        UnderstudyError: a setting has no valid value; the message names it.
+    """
+    from pydantic import ValidationError
+
+    from ..settings import Settings
+
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = str(first["loc"][0]).upper()
+        reason = first["msg"].removeprefix("Value error, ")
+        raise UnderstudyError(
+            f"The setting UNDERSTUDY_{name} is not valid: {reason[:1].lower()}{reason[1:]}.",
+            code="invalid_setting",
+        ) from None
+
+
+def take_parameters(*, but: Collection[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command an option for each parameter of a generation, except those named in `but`.
+
+    The command gets those that were given as its first argument, a dict. What is out of range
+    raises InvalidRequest before anything is sent.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+        schemas = Parameters.model_json_schema()["properties"]
+        offered = [name for name in Parameters.model_fields if name not in but]
+
+        @wraps(command)
+        def run(**given: Any) -> None:
+            raw = {name: given.pop(name) for name in offered}
+            command(_check_parameters(raw), **given)
+
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        asked = [_option(name, schemas[name]) for name in offered]
+        parameters = [*asked, *(parameter.replace(kind=keyword) for parameter in own)]
+        run.__signature__ = inspect.Signature(parameters)
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return run
+
+    return decorate
+
+
+def _option(name: str, schema: dict[str, Any]) -> inspect.Parameter:
+    required = Parameters.model_fields[name].is_required()
+    default = Parameters.model_fields[name].default
+    words = schema["description"]
+    if name in ("pose", "poses"):
+        words += " Keypoints are given as JSON." if name == "pose" else " Names are separated by commas."
+    kinds = [schema, *schema.get("anyOf", [])]
+    if choices := next((kind["enum"] for kind in kinds if "enum" in kind), None):
+        words += f" One of {', '.join(choices)}."
+    for kind in kinds:
+        if "minimum" in kind and "maximum" in kind:
+            words += f" From {kind['minimum']:g} to {kind['maximum']:.17g}."
+    numbers = {"integer": int, "number": float}
+    value_type = next((numbers[kind["type"]] for kind in kinds if kind.get("type") in numbers), str)
+    if not required and default not in (None, ""):
+        words += f" Default: {default}."
+    option = typer.Option(
+        f"--{name.replace('_', '-')}",
+        help=words.replace("[", r"\["),
+        show_default=False,
+        rich_help_panel="More parameters" if schema.get("advanced") else "Parameters",
+        metavar="FILE|URL" if name in PICTURE_FIELDS else None,
+    )
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=inspect.Parameter.empty if required else None,
+        annotation=Annotated[value_type if required else value_type | None, option],
+    )
+
+
+def _check_parameters(raw: dict[str, Any]) -> dict[str, Any]:
+    given = {name: value for name, value in raw.items() if value is not None}
+    for name in PICTURE_FIELDS:
+        if name in given:
+            _check_picture(name, given[name])
+    for name in ("pose", "poses"):
+        if name in given:
+            given[name] = _read_poses(name, given[name])
+    parse_parameters(given)
+    return given
+
+
+def _check_picture(name: str, text: str) -> None:
+    """Refuse what is neither a file nor an address: most often a file name with a typing error."""
+    if text.lstrip().lower().startswith(("http://", "https://", "data:", "character:")):
+        return
+    if not Path(text).expanduser().is_file():
+        raise InvalidRequest(f"--{name.replace('_', '-')} names no file: {text!r} is not there.")
+
+
+def _read_poses(name: str, text: str) -> Any:
+    if text.lstrip().startswith("["):
+        try:
+            return json.loads(text)
+        except ValueError:
+            raise InvalidRequest(
+                f"--{name} begins like JSON but is none; give 18 keypoints [x, y]."
+            ) from None
+    if name == "pose":
+        return text.strip()
+    return [part.strip() for part in text.split(",") if part.strip()]

@@ -1,0 +1,127 @@
+"""`understudy serve`: the service in this process, from the bound socket to the graceful stop."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import math
+import socket
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import UnderstudyError
+from .options import DataDir, read_settings
+
+if TYPE_CHECKING:
+    from ..accounts.keys import KeyStore
+    from ..settings import Settings
+
+LISTEN_BACKLOG = 2048
+"""Connections that may wait to be accepted."""
+
+
+def serve(
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 is every address of this machine.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one and prints it.")
+    ] = 8000,
+    data_dir: DataDir = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            help="What draws: toon, sdxl or null (UNDERSTUDY_ENGINE); [b]toon[/b] if not given.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Run the service until Ctrl-C or SIGTERM.
+
+    The first start on this machine's own address makes a key and prints it. A stop takes no new
+    job, lets the running ones end within UNDERSTUDY_SHUTDOWN_GRACE_SECONDS and keeps the rest for
+    the next start.
+    """
+    settings = read_settings(data_dir=data_dir, engine=engine)
+    with _bind(host, port) as listener:
+        _run(settings, listener, host)
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """A socket bound to the address; it listens only when the service is ready for clients."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+    except (OSError, UnicodeError):
+        raise UnderstudyError(f"There is no address {host!r} on this machine; check --host.") from None
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        raise UnderstudyError(
+            f"Cannot listen on {host} port {port} ({error.strerror}); "
+            "choose another with --port, or --port 0 for a free one."
+        ) from None
+    return listener
+
+
+def _run(settings: Settings, listener: socket.socket, host: str) -> None:
+    import signal
+    from contextlib import nullcontext
+
+    import uvicorn
+
+    from ..server.app import create_app
+
+    port = listener.getsockname()[1]
+
+    class Server(uvicorn.Server):
+        """Says when it listens, tells the service when it stops, leaves signals to `run`."""
+
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            shown = f"[{host}]" if ":" in host else host
+            print(f"Understudy listens on http://{shown}:{port}", flush=True)
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            app.state.service.begin_stop()
+            await super().shutdown(sockets)
+
+        def capture_signals(self):
+            return nullcontext()
+
+    async def run() -> None:
+        # Started here and not by uvicorn, so that why it cannot start is an exception, not a log.
+        async with app.router.lifespan_context(app):
+            if _is_loopback(listener):
+                await _make_first_key(app.state.service.keys)
+            await server.serve(sockets=[listener])
+
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
+        lifespan="off",
+        log_level="warning",
+        access_log=False,
+        backlog=LISTEN_BACKLOG,
+        timeout_graceful_shutdown=math.ceil(settings.shutdown_grace_seconds),
+    )
+    server = Server(config)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, server.handle_exit)
+    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        runner.run(run())
+
+
+def _is_loopback(listener: socket.socket) -> bool:
+    return ipaddress.ip_address(listener.getsockname()[0]).is_loopback
+
+
+async def _make_first_key(keys: KeyStore) -> None:
+    if await keys.count() == 0:
+        secret, _ = await keys.create("local")
+        print(f"This first start made a key, shown only now:\n\n    {secret}\n", flush=True)

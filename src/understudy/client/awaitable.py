@@ -116,7 +116,10 @@ class AsyncClient:
     async def poses(self) -> list[dict[str, Any]]:
         return await self._drive(self._calls.read_list("/v1/poses", "poses"))
 
-    async def history(self, **query: Any) -> dict[str, Any]:
+    async def history(
+        self, limit: int = 50, cursor: str | None = None, status: str | None = None
+    ) -> dict[str, Any]:
+        query = {"limit": limit, "cursor": cursor, "status": status}
         return await self._drive(self._calls.read_object("/v1/requests", query=query))
 
     async def delete(self, request_id: str) -> None:

@@ -184,8 +184,15 @@ class Client:
         """The library of named poses."""
         return self._drive(self._calls.read_list("/v1/poses", "poses"))
 
-    def history(self, **query: Any) -> dict[str, Any]:
-        """One page of the account's requests, newest first; `query` is the route's own."""
+    def history(
+        self, limit: int = 50, cursor: str | None = None, status: str | None = None
+    ) -> dict[str, Any]:
+        """One page of the account's `requests`, newest first.
+
+        `limit` is 1 to 200, `cursor` the `next` of the page before, `status` one of QUEUED,
+        PROCESSING, COMPLETED, FAILED.
+        """
+        query = {"limit": limit, "cursor": cursor, "status": status}
         return self._drive(self._calls.read_object("/v1/requests", query=query))
 
     def delete(self, request_id: str) -> None:

@@ -10,6 +10,7 @@ import os
 import re
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -182,13 +183,13 @@ class Calls:
             )
         images = result.get("images") or [{"url": result["output"]}]
         names = [image.get("file_name") or Path(image["url"]).name for image in images]
-        paths = yield Work(lambda: picture_paths(path, names))
+        paths: list[Path] = yield Work(lambda: picture_paths(path, names))
         for image, file in zip(images, paths, strict=True):
             # The picture's URL needs no key, and may lead to another host.
             download = self._send("GET", image["url"], headers={}, follow_redirects=True)
             response = yield from send_patiently(download)
             answer = PictureAnswer(response.content, response.headers)
-            yield Work(lambda answer=answer, file=file: answer.save(file))
+            yield Work(partial(answer.save, file))
         return paths
 
     # Everything else

@@ -102,7 +102,8 @@ def drive(http: httpx2.Client, steps: Steps[T]) -> T:
             else:
                 step = steps.send(outcome)
     except StopIteration as end:
-        return end.value
+        value: T = end.value
+        return value
     finally:
         steps.close()
 
@@ -129,7 +130,8 @@ async def drive_async(http: httpx2.AsyncClient, steps: Steps[T]) -> T:
             else:
                 step = steps.send(outcome)
     except StopIteration as end:
-        return end.value
+        value: T = end.value
+        return value
     finally:
         steps.close()
 
@@ -142,7 +144,7 @@ def send_once(send: Send) -> Steps[httpx2.Response]:
         UnderstudyError: the answer is an error; the class tells which.
     """
     try:
-        response = yield send
+        response: httpx2.Response = yield send
     except (httpx2.RequestError, httpx2.InvalidURL) as error:
         raise connection_failed(send.url, error) from error
     raise_for_error(response)
@@ -162,10 +164,8 @@ def send_patiently(send: Send) -> Steps[httpx2.Response]:
         except UnderstudyError as error:
             if attempt == ATTEMPTS or not _may_send_again(send, error):
                 raise
-            pause_seconds = error.retry_after_seconds
-            if pause_seconds is None:
-                pause_seconds = backoff_seconds(attempt)
-        yield Pause(pause_seconds)
+            asked_seconds = error.retry_after_seconds
+        yield Pause(backoff_seconds(attempt) if asked_seconds is None else asked_seconds)
         attempt += 1
 
 
@@ -174,7 +174,7 @@ def backoff_seconds(attempt: int) -> float:
 
     The random half keeps many clients from coming back in step.
     """
-    ceiling = min(FIRST_BACKOFF_SECONDS * 2 ** (attempt - 1), MAX_BACKOFF_SECONDS)
+    ceiling = min(FIRST_BACKOFF_SECONDS * 2.0 ** (attempt - 1), MAX_BACKOFF_SECONDS)
     return ceiling * random.uniform(0.5, 1.0)  # noqa: S311 - not a secret
 
 

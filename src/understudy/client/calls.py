@@ -75,7 +75,6 @@ class Calls:
                 f"base_url must begin with http:// or https://, not {base_url[:80]!r}.", field="base_url"
             )
         self.root = re.sub(r"/v\d+$", "", base_url.rstrip("/"))
-        self.api_key = api_key or None
         self.timeout_seconds = timeout_seconds
         self.headers = {"x-api-key": api_key} if api_key else {}
         self.agent_headers = {"user-agent": f"understudy-python/{__version__}"}

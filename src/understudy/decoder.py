@@ -177,6 +177,7 @@ class _Child:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._process: asyncio.subprocess.Process | None = None
+        self._killed = False
 
     @property
     def process_id(self) -> int | None:
@@ -192,6 +193,7 @@ class _Child:
         if self.process_id is not None:
             return
         await self.stop()
+        self._killed = False
         try:
             async with asyncio.timeout(_START_SECONDS):
                 self._process = await asyncio.create_subprocess_exec(
@@ -248,9 +250,15 @@ class _Child:
 
     def kill(self) -> None:
         """Kill the process, if there is one; whoever waits for its reply sees it end."""
-        if self._process is not None:
+        process = self._process
+        if process is None or self._killed:
+            return
+        self._killed = True
+        assert process.stdout is not None
+        # One that has ended by itself is left to asyncio: a signal would reap it unseen.
+        if not process.stdout.at_eof():
             with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
+                process.kill()
 
     async def stop(self) -> None:
         """Kill the process, if there is one, and wait for its end. Nobody may be asking it."""

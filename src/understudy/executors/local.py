@@ -72,8 +72,10 @@ class LocalExecutor:
         """Carry out one run on the next free worker."""
         worker = await self._idle.get()
         try:
-            async for message in worker.run(tasks):
-                yield message
+            # A generator is not closed with the one that reads it: closing must reach the child.
+            async with contextlib.aclosing(worker.run(tasks)) as messages:
+                async for message in messages:
+                    yield message
         finally:
             self._idle.put_nowait(worker)
 

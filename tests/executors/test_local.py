@@ -1,0 +1,166 @@
+"""The local executor with real workers: runs, cancels, deaths, hangs and idle times."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import signal
+from contextlib import aclosing
+
+import psutil
+import pytest
+from PIL import Image
+
+from understudy.executors import WorkerLost
+from understudy.executors.local import LocalExecutor
+from understudy.executors.messages import Drawn, Finished, Starting, Step, Task, TaskFailed
+from understudy.settings import Settings
+
+
+def make_task(task_id: str = "t", **values) -> Task:
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64), "orange").save(file, "PNG")
+    return Task(**{"id": task_id, "prompt": "a hero", "reference": file.getvalue(), **values})
+
+
+def worker_ids() -> list[int]:
+    return [
+        child.pid
+        for child in psutil.Process().children()
+        if "understudy.worker" in child.cmdline() and child.status() != psutil.STATUS_ZOMBIE
+    ]
+
+
+@pytest.fixture
+async def start(tmp_path):
+    executors = []
+
+    async def start_executor(**values) -> LocalExecutor:
+        executor = LocalExecutor(Settings(data_dir=tmp_path, **{"engine": "null", **values}))
+        executors.append(executor)
+        await executor.start()
+        return executor
+
+    yield start_executor
+    for executor in executors:
+        await executor.close()
+    assert worker_ids() == [], "a closed executor leaves no child"
+
+
+async def run(executor, tasks):
+    async with aclosing(executor.run(tasks)) as messages:
+        return [message async for message in messages]
+
+
+async def read_until_step(messages, step=2):
+    async for message in messages:
+        if isinstance(message, Step) and message.step >= step:
+            return
+
+
+async def test_a_run_gives_a_picture_for_each_task(start):
+    executor = await start()
+    messages = await run(executor, [make_task("a"), make_task("b", seed=1)])
+    assert isinstance(messages[-1], Finished)
+    drawn = [message for message in messages if isinstance(message, Drawn)]
+    assert [message.task_id for message in drawn] == ["a", "b"]
+    assert Image.open(io.BytesIO(drawn[0].data)).size == (1024, 1024)
+    assert executor.describe_workers()[0].state == "idle"
+    assert executor.describe_workers()[0].engine == "null"
+
+
+async def test_the_second_run_finds_the_worker_warm(start):
+    executor = await start()
+    await run(executor, [make_task()])
+    messages = await run(executor, [make_task()])
+    assert not any(isinstance(message, Starting) for message in messages)
+
+
+async def test_runs_wait_for_the_one_worker(start):
+    executor = await start()
+    runs = await asyncio.gather(*(run(executor, [make_task(str(number))]) for number in range(4)))
+    assert all(isinstance(messages[-1], Finished) for messages in runs)
+    assert len(worker_ids()) == 1
+
+
+async def test_a_killed_worker_is_told_and_replaced(start):
+    executor = await start(engine="toon")
+    messages = executor.run([make_task(steps=70)])
+    await read_until_step(messages)
+    os.kill(worker_ids()[0], signal.SIGKILL)
+    with pytest.raises(WorkerLost) as caught:
+        await read_until_step(messages, step=1000)
+    assert caught.value.code == "worker_died"
+    again = await run(executor, [make_task(steps=2)])
+    assert isinstance(again[0], Starting)
+    assert isinstance(again[-1], Finished)
+
+
+async def test_a_hung_worker_is_killed(start):
+    executor = await start(engine="toon", worker_hang_seconds=1, worker_hang_factor=2)
+    await run(executor, [make_task(steps=2)])
+    messages = executor.run([make_task(steps=70)])
+    await read_until_step(messages)
+    hung = worker_ids()[0]
+    os.kill(hung, signal.SIGSTOP)
+    with pytest.raises(WorkerLost) as caught:
+        await read_until_step(messages, step=1000)
+    assert caught.value.code == "worker_hung"
+    assert not psutil.pid_exists(hung)
+
+
+async def test_cancel_stops_between_two_steps_and_keeps_the_worker(start):
+    executor = await start(engine="toon")
+    await run(executor, [make_task(steps=1)])
+    before = worker_ids()
+    seen = []
+    async with aclosing(executor.run([make_task("a", steps=70), make_task("b", steps=70)])) as messages:
+        async for message in messages:
+            seen.append(message)
+            if isinstance(message, Step) and message.step == 2:
+                await executor.cancel(["a", "b", "unknown"])
+    ends = [message for message in seen if isinstance(message, TaskFailed)]
+    assert [(end.task_id, end.code) for end in ends] == [("a", "cancelled"), ("b", "cancelled")]
+    assert isinstance(seen[-1], Finished)
+    assert max(message.step for message in seen if isinstance(message, Step)) < 70
+    assert worker_ids() == before
+
+
+async def test_a_run_that_nobody_reads_to_its_end_takes_the_worker_down(start):
+    executor = await start(engine="toon")
+    messages = executor.run([make_task(steps=70)])
+    await read_until_step(messages)
+    before = worker_ids()
+    await messages.aclose()
+    assert worker_ids() == []
+    assert isinstance((await run(executor, [make_task(steps=1)]))[-1], Finished)
+    assert worker_ids() != before
+
+
+async def test_an_engine_that_cannot_load_says_why(start):
+    executor = await start(engine="nonesuch")
+    with pytest.raises(WorkerLost) as caught:
+        await run(executor, [make_task()])
+    assert caught.value.code == "unknown_engine"
+    assert "UNDERSTUDY_ENGINE" in caught.value.message
+    assert executor.describe_workers()[0].failure == caught.value.message
+
+
+async def test_an_idle_worker_unloads_and_starts_again(start):
+    executor = await start(worker_idle_seconds=0.2)
+    assert worker_ids() == []
+    assert isinstance((await run(executor, [make_task()]))[0], Starting)
+    for _ in range(200):
+        if not worker_ids():
+            break
+        await asyncio.sleep(0.05)
+    assert executor.describe_workers()[0].state == "stopped"
+    assert isinstance((await run(executor, [make_task()]))[0], Starting)
+
+
+async def test_several_devices_work_at_the_same_time(start):
+    executor = await start(devices=2)
+    assert executor.slots == 2
+    await asyncio.gather(*(run(executor, [make_task(str(number))]) for number in range(4)))
+    assert len(worker_ids()) == 2

@@ -1,0 +1,55 @@
+"""A job store on a database of its own."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from understudy.accounts.keys import Key, KeyStore
+from understudy.database import Database, migrate_database
+from understudy.jobs.events import ChangeFeed
+from understudy.jobs.store import Job, NewJob, Store
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    """An empty store."""
+    migrate_database(tmp_path)
+    database = Database.open(tmp_path)
+    yield Store(database, ChangeFeed())
+    await database.close()
+
+
+@pytest.fixture
+async def key(store: Store) -> Key:
+    """A key of an account of its own."""
+    return (await KeyStore(store.database).create("first"))[1]
+
+
+@pytest.fixture
+async def other_key(store: Store) -> Key:
+    """A key of another account."""
+    return (await KeyStore(store.database).create("second"))[1]
+
+
+@pytest.fixture
+def submit(store: Store) -> Callable[..., Awaitable[Job]]:
+    """Submit a job for a key: `await submit(key)`."""
+
+    async def submit_job(key: Key, *, queue_limit: int = 1000, steps: int = 10) -> Job:
+        new = NewJob(
+            id=str(uuid.uuid4()),
+            account_id=key.account_id,
+            key_id=key.id,
+            model="m",
+            parameters={"prompt": "a hero"},
+            inputs={},
+            seed=2**53 - 1,
+            steps=steps,
+        )
+        return await store.submit(new, [], queue_limit)
+
+    return submit_job

@@ -36,6 +36,8 @@ def _refuse_bool(value: Any) -> Any:
 
 
 def _strip(value: Any) -> Any:
+    if isinstance(value, str) and "\x00" in value:
+        raise ValueError("it has a NUL character in it")
     return value.strip() if isinstance(value, str) else value
 
 
@@ -101,7 +103,7 @@ class Parameters(BaseModel):
         description="A whole sheet: 1 to 24 poses, one picture each, all with the same seed.",
         json_schema_extra={"widget": "poses", "advanced": True},
     )
-    negative_prompt: str = Field(
+    negative_prompt: Annotated[str, BeforeValidator(_strip)] = Field(
         default="",
         max_length=2000,
         title="Negative prompt",
@@ -116,9 +118,7 @@ class Parameters(BaseModel):
         title="Guidance scale",
         description="Scale for classifier-free guidance.",
     )
-    steps: Integer = Field(
-        default=10, ge=1, le=70, title="Steps", description="Number of denoising steps."
-    )
+    steps: Integer = Field(default=10, ge=1, le=70, title="Steps", description="Number of denoising steps.")
     width: Integer = Field(
         default=1024, ge=256, le=2048, title="Width", description="Width of the output image in pixels."
     )
@@ -250,9 +250,7 @@ def _explain(error: ValidationError) -> InvalidRequest:
     location = first["loc"]
     field = str(location[0]) if location else None
     if first["type"] == "missing":
-        return InvalidRequest(
-            f"The parameter {field} is required.", code="missing_parameter", field=field
-        )
+        return InvalidRequest(f"The parameter {field} is required.", code="missing_parameter", field=field)
     info = Parameters.model_fields.get(field or "")
     if field in ("pose", "poses"):
         reason = "expected the name of a pose or 18 keypoints [x, y] with fractions of the picture"

@@ -19,7 +19,7 @@ from typing import Any
 
 from ..blobs import BlobStore
 from ..decoder import PictureDecoder
-from ..errors import UnderstudyError
+from ..errors import InferenceFailed, ServiceError, UnderstudyError
 from ..executors import Executor, WorkerLost
 from ..executors.messages import Drawn, Starting, Step, Task, TaskFailed
 from ..fetch import PictureFetcher
@@ -37,8 +37,8 @@ PREPARE_LIMIT = 4
 PROGRESS_SECONDS = 0.2
 """Least time between two writes of a job's progress."""
 
-DISK_WAIT_SECONDS = 2.0
-"""How long a job waits that could not be written down, before it is queued again."""
+RETRY_SECONDS = 2.0
+"""How long a job waits that this machine could not carry out, before it is queued again."""
 
 
 @dataclass(eq=False)
@@ -127,7 +127,7 @@ class Dispatcher:
                     held.work = asyncio.create_task(self._carry_out(held))
             except Exception:
                 log.exception("Claiming a job failed.")
-                await asyncio.sleep(DISK_WAIT_SECONDS)
+                await asyncio.sleep(RETRY_SECONDS)
             # A job can also become free by time (a lease that ran out), hence a limit.
             await self._store.feed.wait_for_work(self._settings.lease_seconds)
 
@@ -183,15 +183,15 @@ class Dispatcher:
                 await self._store.release(job, count_attempt=False)
             if not self._stopping and not held.lost:
                 raise
+        except (OSError, ServiceError):
+            # A full disk or a decoder that does not start is nobody's attempt: the job waits.
+            log.exception("Job %s could not be carried out now.", job.id)
+            await asyncio.sleep(RETRY_SECONDS)
+            await self._store.release(job, count_attempt=False)
         except UnderstudyError as error:
             await self._fail(job, code=error.code, error=error.message)
         except WorkerLost as error:
             await self._try_again(job, error)
-        except OSError:
-            # A full disk is nobody's attempt: the job waits until there is room.
-            log.exception("Job %s could not be written.", job.id)
-            await asyncio.sleep(DISK_WAIT_SECONDS)
-            await self._store.release(job, count_attempt=False)
         except Exception:
             log.exception("Job %s failed inside the service.", job.id)
             await self._fail(
@@ -228,7 +228,7 @@ class Dispatcher:
             return await self._decoder.decode(await self._fetcher.fetch(source["url"], name), name)
         data = await self._blobs.get(source["file"])
         if data is None:
-            raise UnderstudyError(
+            raise InferenceFailed(
                 f"The file given as {name} has expired; upload it again.", code="invalid_picture", field=name
             )
         return data if source.get("decoded") else await self._decoder.decode(data, name)

@@ -11,7 +11,7 @@ from .. import __version__
 from ..settings import Settings
 from . import characters, files, generations, health, models, requests
 from .access import KeyCache
-from .failures import RequestId, install_failures
+from .failures import BodyLimit, RequestId, install_failures
 from .service import open_service
 
 
@@ -31,9 +31,9 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=run_service,
         docs_url=None,
         redoc_url=None,
-        max_body_size=settings.max_body_bytes,
     )
     app.state.key_cache = KeyCache()
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(RequestId)
     install_failures(app)
     # Fixed routes come before those that begin with a slug.

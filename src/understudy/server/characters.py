@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field, ValidationError
 
 from ..errors import InvalidRequest
+from ..fetch import FetchFailed
 from ..jobs.characters import Character
 from ..pictures import InlinePicture, parse_picture_text
 from .access import Caller, Running, refuse_while_stopping
@@ -136,7 +137,11 @@ async def _get_picture(text: str, request: Request, service: Running) -> bytes:
         return source.data
     own = find_own_file(source.url, request, service)
     if own is None:
-        return await service.fetcher.fetch(source.url, "ip_image")
+        try:
+            return await service.fetcher.fetch(source.url, "ip_image")
+        except FetchFailed as error:
+            # No job is there to fail: here it is the request that cannot be met.
+            raise InvalidRequest(error.message, code=error.code, field="ip_image") from None
     file = await service.store.get_file(own)
     data = await service.blobs.get(own) if file is not None else None
     if data is None:

@@ -82,6 +82,37 @@ class RequestId:
         await self.app(scope, receive, send_with_id)
 
 
+class BodyLimit:
+    """Refuses bodies over a limit, whether their length is announced or they just go on."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self.app = app
+        self.max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        error = TooLarge(
+            f"The body is larger than {self.max_bytes // 1_000_000} MB; send a smaller picture, or its URL."
+        )
+        announced = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+        if announced.isdigit() and int(announced) > self.max_bytes:
+            await _answer(Request(scope), error)(scope, receive, send)
+            return
+        received = 0
+
+        async def receive_limited() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self.max_bytes:
+                raise error
+            return message
+
+        await self.app(scope, receive_limited, send)
+
+
 def install_failures(app: FastAPI) -> None:
     """Make the app answer every failure with `ErrorBody`."""
 

@@ -83,9 +83,7 @@ async def read_request(request: Request, service: Service, key: Key, *, keep: bo
     for name in attachments:
         raw[name] = "attachment"
     parameters, warnings = parse_parameters(raw)
-    for pose in parameters.asked_poses:
-        if isinstance(pose, str):
-            find_pose(pose)
+    _check_pose_names(parameters)
     intake = Intake(parameters, warnings)
     try:
         for name in PICTURE_FIELDS:
@@ -135,6 +133,16 @@ def find_own_file(url: str, request: Request, service: Service) -> str | None:
     if parts.netloc in own and parts.path.startswith("/files/"):
         return parts.path.removeprefix("/files/")
     return None
+
+
+def _check_pose_names(parameters: Parameters) -> None:
+    for pose in parameters.asked_poses:
+        if isinstance(pose, str):
+            try:
+                find_pose(pose)
+            except InvalidRequest as error:
+                error.field = "pose" if parameters.poses is None else "poses"
+                raise
 
 
 async def _resolve_text(

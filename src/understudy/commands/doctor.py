@@ -6,7 +6,6 @@ must not end the doctor.
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
 import json
 import platform
@@ -275,17 +274,19 @@ def _check_database(settings: Settings) -> Iterator[Finding]:
 
 
 def _check_decoder(settings: Settings) -> Iterator[Finding]:
-    from ..decoder import PictureDecoder
+    import uvloop
+
+    from .draw import open_decoder
 
     async def decode() -> None:
-        decoder = PictureDecoder(settings)
+        decoder = open_decoder(settings)
         try:
             await decoder.decode(_smallest_picture())
         finally:
             await decoder.close()
 
     try:
-        asyncio.run(decode())
+        uvloop.run(decode())
     except Exception as error:
         yield Finding(
             name="Decoder",

@@ -21,6 +21,8 @@ from ..parameters import MAX_SEED, Parameters
 from .progress import JobProgress
 
 if TYPE_CHECKING:
+    from ..decoder import PictureDecoder
+    from ..executors import Executor
     from ..executors.messages import Drawn, Task
     from ..settings import Settings
 
@@ -114,19 +116,31 @@ def draw_alone(
     Raises:
         UnderstudyError: a picture cannot be read, the engine cannot be loaded or cannot draw.
     """
-    return asyncio.run(_draw_alone(Parameters.model_validate(given), files, model, settings, progress))
+    import uvloop
+
+    return uvloop.run(_draw_alone(Parameters.model_validate(given), files, model, settings, progress))
+
+
+def open_decoder(settings: Settings) -> PictureDecoder:
+    """The child process that reads pictures, with the limits of the settings."""
+    from ..decoder import PictureDecoder
+
+    return PictureDecoder(
+        max_bytes=settings.max_picture_bytes,
+        max_pixels=settings.max_picture_pixels,
+        memory_bytes=settings.decoder_memory_bytes,
+    )
 
 
 async def _draw_alone(
     parameters: Parameters, files: list[Path], model: str, settings: Settings, progress: JobProgress
 ) -> Drawing:
-    from ..decoder import PictureDecoder
     from ..executors import WorkerLost
     from ..executors.local import LocalExecutor
     from ..jobs.tasks import build_tasks, count_steps
 
     started = time.monotonic()
-    decoder = PictureDecoder(settings)
+    decoder = open_decoder(settings)
     executor = LocalExecutor(settings.model_copy(update={"devices": 1}))
     seed = secrets.randbelow(MAX_SEED + 1) if parameters.seed == -1 else parameters.seed
     try:
@@ -151,7 +165,7 @@ async def _draw_alone(
     return Drawing(files=files, result=_describe(parameters, seed, files, drawn, time.monotonic() - started))
 
 
-async def _read_picture(settings: Settings, decoder: Any, text: str, field: str) -> bytes:
+async def _read_picture(settings: Settings, decoder: PictureDecoder, text: str, field: str) -> bytes:
     from ..pictures import PictureUrl, parse_picture_text
 
     if (data := _read_file(text)) is not None:
@@ -167,7 +181,11 @@ async def _read_picture(settings: Settings, decoder: Any, text: str, field: str)
         return await decoder.decode(source.data, field)
     from ..fetch import PictureFetcher
 
-    fetcher = PictureFetcher(settings)
+    fetcher = PictureFetcher(
+        max_bytes=settings.max_picture_bytes,
+        timeout_seconds=settings.fetch_timeout_seconds,
+        allowed_hosts=settings.allowed_hosts,
+    )
     try:
         return await decoder.decode(await fetcher.fetch(source.url, field), field)
     finally:
@@ -181,7 +199,7 @@ def _read_file(text: str) -> bytes | None:
         return None
 
 
-async def _run_tasks(executor: Any, tasks: list[Task], steps: int, progress: JobProgress) -> list[Drawn]:
+async def _run_tasks(executor: Executor, tasks: list[Task], steps: int, progress: JobProgress) -> list[Drawn]:
     from ..executors.messages import Drawn, Starting, Step, TaskFailed
 
     done: dict[str, int] = {}

@@ -23,14 +23,17 @@ class JobProgress:
 
     def __init__(self, title: str = "", *, keep: bool = False) -> None:
         self._title = title
+        console = Console(stderr=True)
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
             BarColumn(bar_width=28),
             TextColumn("{task.fields[count]}"),
             TimeElapsedColumn(),
-            console=Console(stderr=True),
+            console=console,
             transient=not keep,
+            # Where nothing can be drawn again, only what stays is worth a line.
+            disable=not keep and not console.is_terminal,
         )
         self._task = self._progress.add_task(self._describe("Sending"), total=None, count="")
 
@@ -60,8 +63,8 @@ class JobProgress:
             words, step = STAGES["done"], steps
         elif status == "FAILED":
             words = "Failed"
-        elif status == "QUEUED" and (before := snapshot.get("queue_position")):
-            words = f"Waiting in the queue, place {before}"
+        elif snapshot.get("stage") == "waiting" and (place := snapshot.get("queue_position") or 0) > 1:
+            words = f"Waiting in the queue, place {place}"
         self._progress.update(
             self._task,
             description=self._describe(words),

@@ -111,9 +111,16 @@ def _run(settings: Settings, listener: socket.socket, host: str) -> None:
         timeout_graceful_shutdown=math.ceil(settings.shutdown_grace_seconds),
     )
     server = Server(config)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, server.handle_exit)
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            # Waiting connections must be let go before the server waits for them to end.
+            if hasattr(app.state, "service"):
+                runner.get_loop().call_soon_threadsafe(app.state.service.begin_stop)
+            server.handle_exit(number, frame)
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, stop)
         runner.run(run())
 
 

@@ -1,0 +1,54 @@
+"""`understudy doctor`: what it finds on this machine, and what it says when something is missing."""
+
+import json
+
+import torch
+
+from understudy import __version__
+
+
+def _find(words, name):
+    return [finding for finding in json.loads(words) if finding["name"] == name]
+
+
+def test_a_machine_that_passes_the_tests_is_well(understudy, tmp_path):
+    words = understudy("doctor", "--json", "--data-dir", tmp_path / "data").stdout
+    assert not [finding for finding in json.loads(words) if finding["state"] == "fail"]
+    assert _find(words, "Understudy")[0]["detail"] == __version__
+    assert torch.__version__ in _find(words, "PyTorch")[0]["detail"]
+    assert "toon" in _find(words, "Engine")[0]["detail"]
+    assert not (tmp_path / "data").exists()
+
+
+def test_the_database_of_a_running_service(understudy, service):
+    words = understudy("doctor", "--json", "--data-dir", service.data_dir).stdout
+    assert "revision" in _find(words, "Database")[0]["detail"]
+
+
+def test_what_fails_is_told_with_what_mends_it(understudy, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    words = understudy(
+        *("doctor", "--json", "--data-dir", tmp_path / "file" / "data"),
+        engine="oil",
+        public_url="pictures.example",
+        status=1,
+    ).stdout
+    for name in ("Engine", "Data folder", "Public URL"):
+        (finding,) = _find(words, name)
+        assert finding["state"] == "fail"
+        assert finding["remedy"]
+
+
+def test_weights_that_would_be_downloaded_are_a_warning(understudy, tmp_path):
+    (tmp_path / "sdxl").mkdir()
+    words = understudy(
+        "doctor", "--json", engine="sdxl", sdxl_model=tmp_path / "sdxl", sdxl_vae="nobody/nothing"
+    ).stdout
+    states = {finding["detail"].split(":")[0]: finding["state"] for finding in _find(words, "Engine")}
+    assert states["UNDERSTUDY_SDXL_MODEL"] == "ok"
+    assert states["UNDERSTUDY_SDXL_VAE"] == "warn"
+
+
+def test_for_people_every_line_has_its_state(understudy, tmp_path):
+    lines = understudy("doctor", "--data-dir", tmp_path).stdout.splitlines()
+    assert sum(line.startswith(("ok", "warn", "fail")) for line in lines) >= 8

@@ -1,0 +1,174 @@
+"""`understudy generate` and `understudy sheet`, against a service and without one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from base64 import b64encode
+
+import pytest
+from PIL import Image
+
+from understudy import Client
+
+
+@pytest.fixture
+def ask(understudy, service):
+    """`understudy` with the key and the address of the running service."""
+
+    def run(*arguments, **options):
+        return understudy(*arguments, api_key=service.key, base_url=f"{service.url}/v1", **options)
+
+    return run
+
+
+def test_a_picture_is_saved_and_told(ask, picture_path, tmp_path):
+    done = ask(
+        "generate", "--ip-image", picture_path, "--prompt", "a knight", "-o", "knight.png", "--seed", 7
+    )
+    with Image.open(tmp_path / "knight.png") as picture:
+        assert picture.size == (1024, 1024)
+    first = done.stdout.splitlines()[0]
+    assert "knight.png" in first
+    assert "seed 7" in first
+
+
+def test_json_is_the_full_result_and_the_files(ask, picture_path):
+    done = ask("generate", "--ip-image", picture_path, "--prompt", "a knight", "--json", "--pose", "wave")
+    result = json.loads(done.stdout)
+    assert result["status"] == "COMPLETED"
+    assert result["files"] == ["picture.png"]
+    assert result["metrics"]["inference_time"] >= 0
+
+
+def test_without_a_name_no_file_is_ever_written_over(ask, picture_path, tmp_path):
+    for _ in range(2):
+        ask("generate", "--ip-image", picture_path, "--prompt", "a knight", "--width", 256, "--height", 256)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["picture-2.png", "picture.png"]
+
+
+@pytest.mark.parametrize(("ending", "kind"), [("jpg", "JPEG"), ("webp", "WEBP"), ("png", "PNG")])
+def test_the_extension_tells_the_format(ask, picture_path, tmp_path, ending, kind):
+    ask("generate", "--ip-image", picture_path, "--prompt", "a knight", "-o", f"knight.{ending}")
+    with Image.open(tmp_path / f"knight.{ending}") as picture:
+        assert picture.format == kind
+
+
+def test_several_pictures_go_into_a_folder_by_pose(ask, picture_path, tmp_path):
+    ask("generate", "--ip-image", picture_path, "--prompt", "a knight", "--poses", "wave, run", "-o", "many")
+    assert sorted(file.name for file in (tmp_path / "many").iterdir()) == ["01-wave.png", "02-run.png"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--steps", 99), "steps"),
+        (("--pose", "wave", "--poses", "run"), "one way"),
+        (("--poses", "wave,run", "-o", "one.png"), "folder"),
+        (("--output-format", "jpeg", "-o", "one.png"), "--output-format"),
+        (("--input-image", "missing.png"), "--input-image"),
+        (("--pose", "[[1"), "JSON"),
+        (("--pose", "wavs"), "wave"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_status_2(ask, picture_path, arguments, words):
+    done = ask("generate", "--ip-image", picture_path, "--prompt", "a knight", *arguments, status=2)
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
+def test_a_wrong_key_says_where_a_key_comes_from(understudy, service, picture_path):
+    done = understudy(
+        *("generate", "--ip-image", picture_path, "--prompt", "a knight"),
+        base_url=service.url,
+        api_key="us_nobody",
+        status=1,
+    )
+    assert "UNDERSTUDY_API_KEY" in done.stderr
+    assert "us_nobody" not in done.stderr
+
+
+def test_no_service_is_one_sentence_and_status_1(understudy, picture_path):
+    done = understudy(
+        *("generate", "--ip-image", picture_path, "--prompt", "a knight"),
+        base_url="http://127.0.0.1:9",
+        status=1,
+    )
+    assert "cannot be reached" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_ctrl_c_cancels_the_request(toon_service, picture_path, tmp_path):
+    client = Client(toon_service.key, toon_service.url)
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "understudy.cli", "generate", "--ip-image", str(picture_path)),
+            *("--prompt", "a knight", "--steps", "70", "--num-images", "8"),
+        ],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "UNDERSTUDY_API_KEY": toon_service.key,
+            "UNDERSTUDY_BASE_URL": toon_service.url,
+        },
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not (begun := client.history(status="PROCESSING")["requests"]):
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    (request,) = begun
+    assert request["request_id"] in errors
+    assert client.job(request["request_id"]).status()["code"] == "cancelled"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sheet_has_every_pose_and_keeps_the_pictures(ask, picture_path, tmp_path):
+    done = ask(
+        *("sheet", "--ip-image", picture_path, "--prompt", "a knight", "--poses", "wave,run,sit"),
+        *("--columns", 2, "-o", "knight.png", "--width", 256, "--height", 256),
+    )
+    assert sorted(file.name for file in (tmp_path / "knight").iterdir()) == ["run.png", "sit.png", "wave.png"]
+    with Image.open(tmp_path / "knight.png") as sheet:
+        assert sheet.height > sheet.width > 2 * 256
+    assert "knight.png  3 pictures" in done.stdout
+
+
+def test_a_sheet_of_the_whole_library_takes_several_requests(ask, picture_path, tmp_path):
+    ask("sheet", "--ip-image", picture_path, "--prompt", "x", "--all", "--width", 256, "--height", 256)
+    assert len(list((tmp_path / "sheet").iterdir())) > 24
+
+
+def test_local_draws_the_same_picture_as_the_service(understudy, toon_service, picture_path, tmp_path):
+    asked = ("--ip-image", picture_path, "--prompt", "a knight", "--pose", "wave")
+    asked += ("--steps", 2, "--width", 256, "--height", 256)
+    understudy("generate", "--local", *asked, "-o", "alone.png")
+    understudy(*("generate", *asked, "-o", "served.png"), api_key=toon_service.key, base_url=toon_service.url)
+    with Image.open(tmp_path / "alone.png") as alone, Image.open(tmp_path / "served.png") as served:
+        assert alone.size == (256, 256)
+        assert alone.tobytes() == served.tobytes()
+
+
+def test_local_reads_a_data_uri_and_refuses_a_saved_character(understudy, picture_path, tmp_path):
+    uri = f"data:image/png;base64,{b64encode(picture_path.read_bytes()).decode()}"
+    understudy("generate", "--local", "--ip-image", uri, "--prompt", "a knight", "-o", "a.png", engine="null")
+    assert (tmp_path / "a.png").is_file()
+    done = understudy(
+        *("generate", "--local", "--ip-image", "character:mina", "--prompt", "a knight"),
+        engine="null",
+        status=2,
+    )
+    assert "character" in done.stderr
+
+
+def test_local_says_which_engines_there_are(understudy, picture_path):
+    done = understudy(
+        *("generate", "--local", "--ip-image", picture_path, "--prompt", "a knight"), engine="oil", status=1
+    )
+    assert "toon" in done.stderr

@@ -1,0 +1,74 @@
+"""What the command line says of itself."""
+
+import subprocess
+import sys
+
+import pytest
+
+from understudy import __version__
+from understudy.parameters import Parameters
+
+
+def test_version(understudy):
+    assert understudy("--version").stdout == f"understudy {__version__}\n"
+
+
+def test_help_names_and_describes_every_command(understudy):
+    words = understudy("--help").stdout
+    for command in ("serve", "generate", "sheet", "poses", "keys", "doctor"):
+        (line,) = [line for line in words.splitlines() if f"│ {command} " in line]
+        assert len(line.strip("│ ").removeprefix(command).strip()) > 20
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("serve",),
+        ("generate",),
+        ("sheet",),
+        ("poses",),
+        ("doctor",),
+        ("keys", "create"),
+        ("keys", "list"),
+        ("keys", "revoke"),
+    ],
+)
+def test_every_option_is_described(understudy, command):
+    lines = understudy(*command, "--help").stdout.splitlines()
+    options = [line.strip("│* ") for line in lines if line.strip("│* ").startswith("--")]
+    assert options
+    for option in options:
+        assert len(option.split()) > 3, option
+
+
+def test_every_parameter_is_an_option(understudy):
+    words = understudy("generate", "--help").stdout
+    for name in Parameters.model_fields:
+        assert f"--{name.replace('_', '-')} " in words
+
+
+def test_help_loads_nothing_heavy():
+    loaded = "{'torch', 'fastapi', 'sqlalchemy', 'numpy', 'PIL', 'httpx2', 'uvicorn', 'pydantic_settings'}"
+    program = f"import sys, understudy.commands; print(sorted({loaded} & set(sys.modules)))"
+    # httpx2 comes with the SDK's public names, which `import understudy` gives.
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "['httpx2']"
+
+
+def test_without_the_server_extra_it_says_what_to_install():
+    program = (
+        "import sys\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'typer':\n"
+        "            raise ModuleNotFoundError('No module named typer', name='typer')\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        "from understudy.cli import main\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert 'pip install "understudy[server]"' in done.stderr

@@ -1,0 +1,49 @@
+"""`understudy keys`, beside a running service and without one."""
+
+import json
+import time
+
+import httpx2
+
+
+def _ask(url, key):
+    """The HTTP status that a key gets."""
+    return httpx2.get(f"{url}/v1/requests", headers={"x-api-key": key}).status_code
+
+
+def test_a_made_key_stands_alone_on_the_last_line_and_works_at_once(understudy, service):
+    made = understudy("keys", "create", "--data-dir", service.data_dir, "--name", "painter")
+    key = made.stdout.splitlines()[-1]
+    assert key.startswith("us_")
+    assert _ask(service.url, key) == 200
+
+
+def test_a_revoked_key_works_no_more(understudy, service):
+    key = understudy("keys", "create", "--data-dir", service.data_dir).stdout.splitlines()[-1]
+    understudy("keys", "revoke", key[:10], "--data-dir", service.data_dir)
+    listed = json.loads(understudy("keys", "list", "--json", "--data-dir", service.data_dir).stdout)
+    deadline = time.monotonic() + 10
+    while _ask(service.url, key) != 401:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    (row,) = [row for row in listed if row["prefix"] == key[:10]]
+    assert row["revoked_at"] is not None
+
+
+def test_the_list_shows_prefixes_and_never_a_key(understudy, tmp_path):
+    key = understudy("keys", "create", "--data-dir", tmp_path, "--name", "ink").stdout.splitlines()[-1]
+    words = understudy("keys", "list", "--data-dir", tmp_path).stdout
+    assert key[:10] in words
+    assert "ink" in words
+    assert key not in words
+
+
+def test_no_database_is_told_and_none_is_made(understudy, tmp_path):
+    done = understudy("keys", "list", "--data-dir", tmp_path / "nowhere", status=1)
+    assert "--data-dir" in done.stderr
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_an_unknown_account_is_told(understudy, tmp_path):
+    done = understudy("keys", "create", "--data-dir", tmp_path, "--account", "nobody", status=1)
+    assert "nobody" in done.stderr

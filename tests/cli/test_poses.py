@@ -1,0 +1,32 @@
+"""`understudy poses`: the library as a table, as JSON, as a picture."""
+
+import json
+
+from PIL import Image
+
+from understudy.pose.library import list_poses
+
+
+def test_the_table_names_every_pose(understudy):
+    words = understudy("poses").stdout
+    for pose in list_poses():
+        assert pose.name in words
+
+
+def test_json_carries_the_keypoints(understudy):
+    shown = json.loads(understudy("poses", "--json").stdout)
+    assert [entry["name"] for entry in shown] == [pose.name for pose in list_poses()]
+    assert all(len(entry["keypoints"]) == 18 for entry in shown)
+
+
+def test_one_category(understudy):
+    category = list_poses()[0].category
+    shown = json.loads(understudy("poses", "--json", "--category", category).stdout)
+    assert {entry["category"] for entry in shown} == {category}
+    assert "there are" in understudy("poses", "--category", "none such", status=1).stderr
+
+
+def test_thumbnails(understudy, tmp_path):
+    understudy("poses", "--thumbnails", tmp_path / "poses.png")
+    with Image.open(tmp_path / "poses.png") as picture:
+        assert picture.width > 1000

@@ -1,0 +1,65 @@
+"""`understudy serve`: start, refuse to start, stop."""
+
+import signal
+import socket
+import subprocess
+import sys
+
+import httpx2
+
+
+def test_the_first_start_makes_a_key_that_works_and_the_second_makes_none(start_service, tmp_path):
+    service = start_service(data_dir=tmp_path, engine="null")
+    assert httpx2.get(f"{service.url}/v1/requests", headers={"x-api-key": service.key}).status_code == 200
+    assert service.stop() == 0
+    again = start_service(data_dir=tmp_path, engine="null")
+    assert again.key == ""
+    assert httpx2.get(f"{again.url}/v1/requests", headers={"x-api-key": service.key}).status_code == 200
+    assert again.stop() == 0
+
+
+def test_a_data_folder_in_use_is_refused_in_one_sentence(understudy, service):
+    done = understudy("serve", "--port", 0, "--data-dir", service.data_dir, status=1)
+    assert str(service.data_dir) in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_port_in_use_is_refused_in_one_sentence(understudy, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = understudy("serve", "--port", taken.getsockname()[1], "--data-dir", tmp_path, status=1)
+    assert "--port" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_unknown_host_is_refused(understudy, tmp_path):
+    assert "--host" in understudy("serve", "--host", "no such host", status=1).stderr
+
+
+def test_a_wrong_setting_is_named(understudy):
+    assert "UNDERSTUDY_QUEUE_LIMIT" in understudy("serve", queue_limit=0, status=1).stderr
+
+
+def test_sigterm_while_a_listener_holds_its_line_ends_the_service_with_status_0(start_service):
+    service = start_service(engine="null", shutdown_grace_seconds=5)
+    with socket.create_connection(("127.0.0.1", httpx2.URL(service.url).port)):
+        assert service.stop() == 0
+
+
+def test_ctrl_c_ends_it_without_a_traceback(tmp_path):
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "understudy.cli", "serve"),
+            *("--port", "0", "--data-dir", str(tmp_path), "--engine", "null"),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "listens on" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert errors == ""

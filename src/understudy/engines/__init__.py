@@ -5,6 +5,7 @@ An engine turns one request into one picture. It knows nothing of jobs, queues o
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -90,6 +91,9 @@ def load_engine(settings: Settings) -> Engine:
         EngineError: the name is unknown (`unknown_engine`) or its weights cannot be loaded
             (`engine_load_failed`).
     """
+    # Read when torch is loaded: threads that wait by spinning make a drawing several times slower
+    # as soon as anything else runs on the same cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     match settings.engine:
         case "toon" | "sdxl":
             from .sdxl import load_sdxl

@@ -1,0 +1,247 @@
+"""Where an SDXL-shaped checkpoint lies, what is particular about it, and how it is loaded.
+
+Two checkpoints are known by name: the embedded one (`toon`) and real SDXL weights (`sdxl`).
+Both end as the same diffusers pipeline; all that differs stands in a `Profile`.
+This file knows nothing of requests or of drawing.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+import transformers
+from diffusers import AutoencoderKL, ControlNetModel, StableDiffusionXLControlNetPipeline
+
+from ..pose.drawing import StickStyle
+from ..settings import Settings
+from . import EngineError
+from .patch_autoencoder import PatchAutoencoder
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """What is particular about a checkpoint.
+
+    `canvas_pixels` is the area that it draws best, in square pixels, and both sides of its
+    canvas are multiples of `canvas_multiple`. `stick_style` is the look of the skeletons that its
+    ControlNet was trained on.
+    `told_size` is the size that the UNet is always told it draws at (the canvas's own when None).
+    `empty_skeleton` says that it learned "no pose" as a black skeleton picture; otherwise the
+    ControlNet is left out. `likeness_floor` is the cosine at which likeness is 0.
+    """
+
+    name: str
+    version: str
+    canvas_pixels: int
+    canvas_multiple: int
+    stick_style: StickStyle
+    ip_scale: float
+    pose_scale: float
+    told_size: tuple[int, int] | None
+    empty_skeleton: bool
+    half_precision: bool
+    likeness_floor: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """The places of a checkpoint's parts: local folders or hub ids.
+
+    `controlnet` and `vae` are None where `model` holds them itself; `ip_adapter_encoder` is
+    None where `model` holds the image encoder. Paths inside `ip_adapter` are relative to it.
+    """
+
+    profile: Profile
+    model: str
+    ip_adapter: str
+    ip_adapter_subfolder: str
+    ip_adapter_weights: str
+    ip_adapter_encoder: str | None = None
+    controlnet: str | None = None
+    vae: str | None = None
+
+
+def find_checkpoint(settings: Settings) -> Checkpoint:
+    """The checkpoint that the settings name.
+
+    Raises:
+        EngineError: the embedded checkpoint's distribution is not installed.
+    """
+    return _toon_checkpoint() if settings.engine == "toon" else _sdxl_checkpoint(settings)
+
+
+def _toon_checkpoint() -> Checkpoint:
+    try:
+        import understudy_toon
+    except ImportError:
+        raise EngineError(
+            'The embedded model is not installed; run `pip install "understudy[server]"`.',
+            code="engine_load_failed",
+        ) from None
+    folder = str(understudy_toon.checkpoint_path())
+    return Checkpoint(
+        profile=Profile(
+            name="toon",
+            version=understudy_toon.__version__,
+            canvas_pixels=128 * 128,
+            canvas_multiple=16,
+            stick_style=StickStyle.TOON,
+            ip_scale=1.0,
+            pose_scale=1.0,
+            told_size=(128, 128),
+            empty_skeleton=True,
+            half_precision=False,
+            # The mean cosine of two different drawn characters, 60 held-out ones, all pairs.
+            likeness_floor=0.08,
+        ),
+        model=folder,
+        ip_adapter=folder,
+        ip_adapter_subfolder="ip_adapter",
+        ip_adapter_weights="ip_adapter.safetensors",
+    )
+
+
+def _sdxl_checkpoint(settings: Settings) -> Checkpoint:
+    return Checkpoint(
+        profile=Profile(
+            name="sdxl",
+            version=Path(settings.sdxl_model).name,
+            canvas_pixels=1024 * 1024,
+            canvas_multiple=64,
+            stick_style=StickStyle.XINSIR,
+            ip_scale=0.7,
+            pose_scale=1.0,
+            told_size=None,
+            empty_skeleton=False,
+            half_precision=True,
+            likeness_floor=0.0,
+        ),
+        model=settings.sdxl_model,
+        controlnet=settings.sdxl_controlnet,
+        # Empty in the environment means none.
+        vae=settings.sdxl_vae or None,
+        ip_adapter=settings.sdxl_ip_adapter,
+        ip_adapter_subfolder=settings.sdxl_ip_adapter_subfolder,
+        ip_adapter_weights=settings.sdxl_ip_adapter_weights,
+        ip_adapter_encoder=settings.sdxl_ip_adapter_encoder or None,
+    )
+
+
+def choose_device(wanted: str) -> str:
+    """The torch device for a setting's words: `auto` takes the best that is there.
+
+    Raises:
+        EngineError: the device is not there.
+    """
+    if wanted == "auto":
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.empty(1, device=wanted)
+    except (RuntimeError, AssertionError):
+        raise EngineError(
+            "The device of UNDERSTUDY_DEVICE is not available here; set it to auto or cpu.",
+            code="engine_load_failed",
+        ) from None
+    return wanted
+
+
+def prepare_torch(settings: Settings) -> None:
+    """Share the cores among the workers, choose repeatable kernels and silence the libraries.
+
+    The libraries' warnings would quote prompts into the log.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(max(1, cores // settings.devices))
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+    for library in (diffusers.utils.logging, transformers.utils.logging):
+        library.set_verbosity_error()
+        library.disable_progress_bar()
+
+
+def load_pipeline(checkpoint: Checkpoint, device: str) -> StableDiffusionXLControlNetPipeline:
+    """Load every part of a checkpoint onto a device, in half precision where that is wise.
+
+    Raises:
+        EngineError: a part is missing or broken (`engine_load_failed`); the message names the
+            setting to look at, the log tells what the library said.
+    """
+    half = checkpoint.profile.half_precision and torch.device(device).type == "cuda"
+    dtype = torch.float16 if half else torch.float32
+    parts: dict[str, Any] = {}
+    if checkpoint.controlnet is not None:
+        with _loading("ControlNet", "UNDERSTUDY_SDXL_CONTROLNET"):
+            parts["controlnet"] = _load(ControlNetModel.from_pretrained, checkpoint.controlnet, dtype)
+    if checkpoint.vae is not None:
+        with _loading("autoencoder", "UNDERSTUDY_SDXL_VAE"):
+            parts["vae"] = _load(AutoencoderKL.from_pretrained, checkpoint.vae, dtype)
+    elif _holds_patch_autoencoder(checkpoint.model):
+        with _loading("autoencoder", "UNDERSTUDY_SDXL_MODEL"):
+            folder = Path(checkpoint.model) / "vae"
+            parts["vae"] = PatchAutoencoder.from_pretrained(folder, dtype=dtype)
+    with _loading("model", "UNDERSTUDY_SDXL_MODEL"):
+        pipeline = _load(
+            StableDiffusionXLControlNetPipeline.from_pretrained,
+            checkpoint.model,
+            dtype,
+            add_watermarker=False,
+            **parts,
+        )
+    with _loading("IP-Adapter", "UNDERSTUDY_SDXL_IP_ADAPTER and its subfolder, weights and encoder"):
+        pipeline.load_ip_adapter(
+            checkpoint.ip_adapter,
+            subfolder=checkpoint.ip_adapter_subfolder,
+            weight_name=checkpoint.ip_adapter_weights,
+            image_encoder_folder=checkpoint.ip_adapter_encoder,
+        )
+        if pipeline.image_encoder is None:
+            raise FileNotFoundError("there is no image encoder")
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to(device)
+
+
+def _load(from_pretrained: Callable[..., Any], place: str, dtype: torch.dtype, **options: Any) -> Any:
+    """Load from a folder or hub id, taking the smaller half-precision files where there are any."""
+    if dtype == torch.float16:
+        try:
+            return from_pretrained(place, dtype=dtype, variant="fp16", **options)
+        except (OSError, ValueError):
+            logger.info("there are no files of the fp16 variant; loading the full ones")
+    return from_pretrained(place, dtype=dtype, **options)
+
+
+def _holds_patch_autoencoder(model: str) -> bool:
+    config = Path(model) / "vae" / "config.json"
+    try:
+        return json.loads(config.read_text())["_class_name"] == PatchAutoencoder.__name__
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+@contextmanager
+def _loading(part: str, setting: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        logger.warning("loading the %s failed", part, exc_info=error)
+        if isinstance(error, MemoryError | torch.OutOfMemoryError):
+            message = f"There is not enough memory to load the {part}; choose a smaller model or device."
+        else:
+            message = (
+                f"The {part} could not be loaded; check that {setting} names a whole folder or hub id "
+                "in the diffusers layout (the worker's log tells more)."
+            )
+        raise EngineError(message, code="engine_load_failed") from error

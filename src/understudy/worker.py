@@ -1,0 +1,396 @@
+"""The worker: an engine that answers messages. What a child process and a Ray replica run.
+
+`Worker` turns tasks into messages and can be driven in-process; `main` is the shell around it
+that speaks frames over stdin and stdout (`python -m understudy.worker`). A worker knows nothing
+of jobs, keys or HTTP, and it writes no prompt and no picture into its log.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+from PIL import Image
+
+from .engines import Cancelled, DrawRequest, Engine, EngineError, OnStep, load_engine
+from .engines.detector import PoseDetector, is_detector_installed, load_detector
+from .errors import UnderstudyError
+from .executors.messages import (
+    MAX_FRAME_BYTES,
+    Cancel,
+    Drawn,
+    Finished,
+    FromWorker,
+    LoadFailed,
+    Ready,
+    Run,
+    Step,
+    Task,
+    TaskFailed,
+    decode_to_worker,
+    encode_frame,
+)
+from .parameters import MAX_SEED
+from .pictures import encode_picture, encode_preview
+from .pose.reading import read_skeleton
+from .pose.scores import score_pck
+from .pose.skeleton import Skeleton, fit_skeleton, read_keypoints, scale_to_canvas
+from .settings import Settings
+
+logger = logging.getLogger(__name__)
+
+CANDIDATE_STRIDE = 1_000_003
+"""From one candidate's seed to the next; a prime, so that neighbouring seeds share none."""
+
+EXIT_GRACE_SECONDS = 5.0
+"""How long a worker whose pipe has closed may take to reach its next step."""
+
+Send = Callable[[FromWorker], None]
+IsCancelled = Callable[[str], bool]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Candidate:
+    """One drawing of a task, and how good it is; scores are from 0 to 1."""
+
+    seed: int
+    picture: Image.Image
+    likeness: float | None
+    pose: float | None
+    warnings: list[str]
+
+    @property
+    def score(self) -> float | None:
+        """The mean of the scores that are known."""
+        known = [score for score in (self.likeness, self.pose) if score is not None]
+        return sum(known) / len(known) if known else None
+
+
+class Worker:
+    """Draws tasks with one engine, one after another."""
+
+    def __init__(self, engine: Engine, detector: PoseDetector | None = None) -> None:
+        """`detector` finds poses in pictures; without it the installed one is loaded when needed."""
+        self._engine = engine
+        self._detector = detector
+        self._last_pose_picture: tuple[bytes, Skeleton] | None = None
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="worker")
+
+    def run(
+        self, tasks: Sequence[Task], is_cancelled: IsCancelled = lambda task_id: False
+    ) -> Iterator[FromWorker]:
+        """What `perform` sends, as an iterator, which is drawn from in a thread of its own.
+
+        Leaving the iterator early cancels what is left.
+        """
+        messages: queue.SimpleQueue[FromWorker] = queue.SimpleQueue()
+        left = threading.Event()
+        self._thread.submit(
+            self.perform, tasks, lambda task_id: left.is_set() or is_cancelled(task_id), messages.put
+        )
+        try:
+            while True:
+                message = messages.get()
+                yield message
+                if isinstance(message, Finished):
+                    return
+        finally:
+            left.set()
+
+    def perform(self, tasks: Sequence[Task], is_cancelled: IsCancelled, send: Send) -> None:
+        """Draw tasks in order and send each one's messages, then `Finished`.
+
+        `is_cancelled` is asked for a task before it begins and after each of its steps. Whatever
+        goes wrong with a task is its own `TaskFailed`.
+        """
+        for task in tasks:
+            try:
+                answer: FromWorker = self._perform_task(task, is_cancelled, send)
+            except Cancelled:
+                answer = TaskFailed(task.id, "cancelled", "The request was cancelled.")
+            except (EngineError, UnderstudyError) as error:
+                answer = TaskFailed(task.id, error.code, error.message)
+            except Exception as error:
+                # The exception's own words may quote the prompt; its place in the code does not.
+                places = "".join(traceback.format_tb(error.__traceback__))
+                logger.error("a task failed with %s:\n%s", type(error).__name__, places)
+                answer = TaskFailed(
+                    task.id,
+                    "engine_error",
+                    "The engine failed on this picture; try again, and tell the operator if it stays so.",
+                )
+            send(answer)
+        send(Finished())
+
+    def _perform_task(self, task: Task, is_cancelled: IsCancelled, send: Send) -> Drawn:
+        begun = time.perf_counter()
+        if is_cancelled(task.id):
+            raise Cancelled
+        send(Step(task.id, 0, task.steps * task.candidates))
+        request = self._read_request(task)
+        best = self._draw_best(task, request, is_cancelled, send)
+        provenance = {
+            **task.provenance,
+            "seed": best.seed,
+            "engine": self._engine.name,
+            "version": self._engine.version,
+        }
+        if best.likeness is not None:
+            provenance["likeness"] = best.likeness
+        data, content_type = encode_picture(best.picture, task.output_format, provenance)
+        return Drawn(
+            task_id=task.id,
+            data=data,
+            content_type=content_type,
+            seed=best.seed,
+            compute_seconds=time.perf_counter() - begun,
+            likeness=best.likeness,
+            pose=best.pose,
+            warnings=best.warnings,
+        )
+
+    def _draw_best(
+        self, task: Task, request: DrawRequest, is_cancelled: IsCancelled, send: Send
+    ) -> _Candidate:
+        """Draw every candidate and keep the best; the first of equals, so that it repeats."""
+        best: _Candidate | None = None
+        for number in range(task.candidates):
+            seed = choose_candidate_seed(task.seed, number)
+            on_step = _report_steps(task, number, is_cancelled, send)
+            candidate = self._draw_candidate(replace(request, seed=seed), on_step)
+            if candidate.score is None and task.candidates > 1:
+                warning = f"The engine {self._engine.name} cannot score pictures; candidates was ignored."
+                return replace(candidate, warnings=[*candidate.warnings, warning])
+            if best is None or (candidate.score or 0.0) > (best.score or 0.0):
+                best = candidate
+        if best is None:
+            raise ValueError("a task has at least one candidate")
+        return best
+
+    def _draw_candidate(self, request: DrawRequest, on_step: OnStep) -> _Candidate:
+        result = self._engine.draw(request, on_step)
+        likeness = self._engine.score_likeness(request.reference, result.picture)
+        return _Candidate(
+            seed=request.seed,
+            picture=result.picture,
+            likeness=None if likeness is None else round(likeness, 4),
+            pose=self._score_pose(request.skeleton, result.picture),
+            warnings=result.warnings,
+        )
+
+    def _read_request(self, task: Task) -> DrawRequest:
+        return DrawRequest(
+            prompt=task.prompt,
+            negative_prompt=task.negative_prompt,
+            reference=_open_picture(task.reference),
+            width=task.width,
+            height=task.height,
+            seed=task.seed,
+            guidance_scale=task.guidance_scale,
+            steps=task.steps,
+            ip_scale=task.ip_scale,
+            pose_scale=task.pose_scale,
+            skeleton=self._find_pose(task),
+        )
+
+    def _find_pose(self, task: Task) -> Skeleton | None:
+        """The skeleton that a task asks for, in pixels of its canvas; None when it asks for none."""
+        if task.keypoints is not None:
+            keypoints = read_keypoints(task.keypoints)
+            if task.fit_pose:
+                return fit_skeleton(keypoints, task.width, task.height)
+            return scale_to_canvas(keypoints, task.width, task.height)
+        if task.pose_picture is None:
+            return None
+        picture = _open_picture(task.pose_picture)
+        if self._last_pose_picture is None or self._last_pose_picture[0] != task.pose_picture:
+            skeleton = read_skeleton(picture)
+            if skeleton is None:
+                skeleton = self._get_detector().find_skeleton(picture)
+            # Pictures of one request come one after another with the same pose.
+            self._last_pose_picture = (task.pose_picture, skeleton)
+        return place_skeleton(self._last_pose_picture[1], picture.size, (task.width, task.height))
+
+    def _score_pose(self, wanted: Skeleton | None, picture: Image.Image) -> float | None:
+        """How well the drawn figure stands as wanted (PCK); None without a pose or a detector."""
+        if wanted is None or not (wanted[:, 2] > 0).any():
+            return None
+        if self._detector is None and not is_detector_installed():
+            return None
+        try:
+            found = self._get_detector().find_skeleton(picture)
+        except EngineError as error:
+            return 0.0 if error.code == "no_person_found" else None
+        return round(score_pck(found, wanted), 4)
+
+    def _get_detector(self) -> PoseDetector:
+        if self._detector is None:
+            self._detector = load_detector()
+        return self._detector
+
+
+def choose_candidate_seed(seed: int, number: int) -> int:
+    """The seed of candidate `number` (from 0) of a picture asked for with `seed`, within 0..2**53-1.
+
+    Drawn alone, that seed gives that candidate's picture.
+    """
+    return (seed + CANDIDATE_STRIDE * number) % (MAX_SEED + 1)
+
+
+def place_skeleton(skeleton: Skeleton, size: tuple[int, int], canvas: tuple[int, int]) -> Skeleton:
+    """A skeleton in pixels of a picture, in pixels of a canvas that holds the whole picture centred."""
+    scale = min(canvas[0] / size[0], canvas[1] / size[1])
+    shift = ((canvas[0] - scale * size[0]) / 2, (canvas[1] - scale * size[1]) / 2, 0.0)
+    return skeleton * (scale, scale, 1.0) + shift
+
+
+def _report_steps(task: Task, number: int, is_cancelled: IsCancelled, send: Send) -> OnStep:
+    """Send each step of candidate `number` as a step of the whole task; False once it is cancelled."""
+
+    def on_step(step: int, steps: int, preview: Image.Image | None) -> bool:
+        if is_cancelled(task.id):
+            return False
+        shown = None if preview is None else encode_preview(preview)
+        send(Step(task.id, number * steps + step, steps * task.candidates, shown))
+        return True
+
+    return on_step
+
+
+def _open_picture(data: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(data)).convert("RGB")
+
+
+class _Inbox:
+    """What comes in through the pipe, read in a thread so that a cancel arrives during a run."""
+
+    def __init__(self, pipe: io.RawIOBase) -> None:
+        self._pipe = pipe
+        self._runs: queue.SimpleQueue[Run | None] = queue.SimpleQueue()
+        self._waiting: set[str] = set()
+        self._cancelled: set[str] = set()
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+
+    def start(self) -> None:
+        threading.Thread(target=self._read, name="inbox", daemon=True).start()
+
+    def next_run(self) -> Run | None:
+        """Wait for the next run; None when the pipe is closed."""
+        return None if self._closed.is_set() else self._runs.get()
+
+    def is_cancelled(self, task_id: str) -> bool:
+        return self._closed.is_set() or task_id in self._cancelled
+
+    def forget(self, run: Run) -> None:
+        """A run is finished: a late cancel of its tasks means nothing any more."""
+        done = {task.id for task in run.tasks}
+        with self._lock:
+            self._waiting -= done
+            self._cancelled -= done
+
+    def close(self) -> None:
+        """Take the pipe for closed: cancel everything and end the waiting."""
+        self._closed.set()
+        self._runs.put(None)
+
+    def _read(self) -> None:
+        try:
+            while (frame := _read_frame(self._pipe)) is not None:
+                self._take(decode_to_worker(frame))
+        except Exception as error:
+            logger.error("the pipe broke: %s", type(error).__name__)
+        self.close()
+        # Whoever stands in the way of the next step is not waited for: the device must be free.
+        time.sleep(EXIT_GRACE_SECONDS)
+        os._exit(1)
+
+    def _take(self, message: Run | Cancel) -> None:
+        with self._lock:
+            if isinstance(message, Cancel):
+                self._cancelled |= self._waiting & set(message.task_ids)
+                return
+            self._waiting |= {task.id for task in message.tasks}
+        self._runs.put(message)
+
+
+def _read_frame(pipe: io.RawIOBase) -> bytes | None:
+    """The next frame's body; None at the end of the pipe, in the middle of a frame too."""
+    head = _read_exactly(pipe, 4)
+    if head is None:
+        return None
+    length = int.from_bytes(head, "big")
+    if length > MAX_FRAME_BYTES:
+        raise ValueError("the frame is too long")
+    return _read_exactly(pipe, length)
+
+
+def _read_exactly(pipe: io.RawIOBase, count: int) -> bytes | None:
+    chunks = bytearray()
+    while len(chunks) < count:
+        chunk = pipe.read(count - len(chunks))
+        if not chunk:
+            return None
+        chunks += chunk
+    return bytes(chunks)
+
+
+def _claim_pipes() -> tuple[io.FileIO, io.FileIO]:
+    """Take stdin and stdout for frames; a library's stray print goes to stderr from here on."""
+    commands, answers = os.dup(0), os.dup(1)
+    with open(os.devnull) as nothing:
+        os.dup2(nothing.fileno(), 0)
+    os.dup2(2, 1)
+    return io.FileIO(commands, "r"), io.FileIO(answers, "w")
+
+
+def main() -> int:
+    """Serve one executor over stdin and stdout until the pipe closes; the exit status."""
+    commands, answers = _claim_pipes()
+    logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    # Ctrl-C reaches the whole process group; when the worker ends is its executor's decision.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    inbox = _Inbox(commands)
+    inbox.start()
+
+    def send(message: FromWorker) -> None:
+        frame = memoryview(encode_frame(message))
+        try:
+            while frame:
+                frame = frame[answers.write(frame) :]
+        except BrokenPipeError:
+            inbox.close()
+
+    begun = time.perf_counter()
+    try:
+        engine = load_engine(Settings())
+    except EngineError as error:
+        send(LoadFailed(error.code, error.message))
+        return 1
+    except Exception as error:
+        logger.error("the engine could not be loaded", exc_info=error)
+        message = "The engine could not be loaded; the worker's log tells why."
+        send(LoadFailed("engine_load_failed", message))
+        return 1
+    send(Ready(engine.name, engine.version, engine.device, time.perf_counter() - begun))
+
+    worker = Worker(engine)
+    while (run := inbox.next_run()) is not None:
+        worker.perform(run.tasks, inbox.is_cancelled, send)
+        inbox.forget(run)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import numpy
+import pytest
+from PIL import Image
+
+from understudy.engines import EngineError
+from understudy.engines.detector import PoseDetector, is_detector_installed, load_detector
+
+PICTURE = Image.new("RGB", (300, 200), (255, 0, 0))
+
+
+def people(*bodies):
+    """rtmlib's answer for whole bodies: 134 keypoints each, the first 18 in OpenPose's order."""
+    points = numpy.zeros((len(bodies), 134, 2))
+    scores = numpy.full((len(bodies), 134), 0.05)
+    for number, (keypoints, confidence) in enumerate(bodies):
+        points[number, :18] = keypoints[:, :2]
+        scores[number, :18] = confidence
+    return points, scores
+
+
+def test_the_largest_person_is_taken_in_pixels_of_the_picture(standing):
+    near, far = standing * (300, 200, 1), standing * (30, 20, 1)
+    detector = PoseDetector(lambda picture: people((far, 0.9), (near, 1.7), (far, 0.8)))
+    skeleton = detector.find_skeleton(PICTURE)
+    assert skeleton.shape == (18, 3)
+    assert numpy.allclose(skeleton[:, :2], near[:, :2])
+    assert (skeleton[:, 2] == 1).all()
+
+
+def test_a_doubtful_keypoint_is_hidden(standing):
+    confidence = numpy.full(18, 0.8)
+    confidence[[4, 16]] = 0.1
+    detector = PoseDetector(lambda picture: people((standing * (300, 200, 1), confidence)))
+    assert list(numpy.flatnonzero(detector.find_skeleton(PICTURE)[:, 2] == 0)) == [4, 16]
+
+
+def test_the_model_is_given_blue_first():
+    seen = []
+
+    def model(picture):
+        seen.append(picture)
+        return people()
+
+    with pytest.raises(EngineError):
+        PoseDetector(model).find_skeleton(PICTURE)
+    assert seen[0].shape == (200, 300, 3)
+    assert tuple(seen[0][0, 0]) == (0, 0, 255)
+
+
+@pytest.mark.parametrize("confidence", [None, 0.1])
+def test_nobody_is_an_error_that_names_the_parameter(standing, confidence):
+    bodies = [] if confidence is None else [(standing, confidence)]
+    detector = PoseDetector(lambda picture: people(*bodies))
+    with pytest.raises(EngineError, match="input_image") as raised:
+        detector.find_skeleton(PICTURE)
+    assert raised.value.code == "no_person_found"
+
+
+def test_a_detector_that_is_not_installed_says_what_to_install(monkeypatch):
+    monkeypatch.setattr("understudy.engines.detector.is_detector_installed", lambda: False)
+    with pytest.raises(EngineError, match=r'pip install "understudy\[pose\]"') as raised:
+        load_detector()
+    assert raised.value.code == "pose_detector_missing"
+    assert "input_image" in raised.value.message
+
+
+def test_whether_it_is_installed_is_told_without_importing_it():
+    import sys
+
+    is_detector_installed()
+    assert "rtmlib" not in sys.modules

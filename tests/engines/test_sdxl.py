@@ -1,0 +1,157 @@
+"""Real SDXL's layout: a tiny checkpoint on disk, loaded by the production code."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+from dataclasses import replace
+
+import pytest
+from diffusers import AutoencoderKL
+from diffusers.models.embeddings import IPAdapterPlusImageProjection
+
+from understudy.engines import EngineError, load_engine
+from understudy.engines.checkpoint import choose_device, find_checkpoint, load_pipeline
+from understudy.engines.sdxl import SdxlEngine
+from understudy.settings import Settings
+
+
+def go_on(step, steps, preview):
+    return True
+
+
+@pytest.fixture(scope="module")
+def sdxl(sdxl_settings) -> SdxlEngine:
+    """The tiny checkpoint, drawing on a canvas of a sixteenth of SDXL's area to be quick."""
+    checkpoint = find_checkpoint(sdxl_settings)
+    profile = replace(checkpoint.profile, canvas_pixels=256 * 256)
+    return SdxlEngine(load_pipeline(checkpoint, "cpu"), profile, "cpu")
+
+
+def test_every_part_comes_from_its_own_place(sdxl_settings):
+    pipeline = load_pipeline(find_checkpoint(sdxl_settings), "cpu")
+    assert pipeline.text_encoder is not None
+    assert pipeline.text_encoder_2 is not None
+    assert pipeline.tokenizer.pad_token == "<|endoftext|>"
+    assert pipeline.tokenizer_2.pad_token == "!"
+    assert isinstance(pipeline.vae, AutoencoderKL)
+    projection = pipeline.unet.encoder_hid_proj.image_projection_layers[0]
+    assert isinstance(projection, IPAdapterPlusImageProjection)
+    assert pipeline.image_encoder.config.image_size == 56
+    assert pipeline.feature_extractor.crop_size["height"] == 56
+
+
+def test_it_draws_at_a_megapixel_by_the_settings_alone(sdxl_settings, request_of):
+    engine = load_engine(sdxl_settings)
+    assert (engine.name, engine.version, engine.device) == ("sdxl", "model", "cpu")
+    result = engine.draw(request_of(posed=False, width=1000, height=700, steps=1), go_on)
+    assert result.picture.size == (1000, 700)
+
+
+def test_the_same_request_gives_identical_bytes(sdxl, request_of):
+    first, second = (sdxl.draw(request_of(), go_on).picture.tobytes() for _ in range(2))
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"seed": 8}, {"ip_scale": 0.0}, {"pose_scale": 0.0}, {"posed": False}, {"prompt": "a cat"}],
+    ids=lambda change: next(iter(change)),
+)
+def test_every_parameter_counts(sdxl, request_of, change):
+    own = sdxl.draw(request_of(), go_on).picture.tobytes()
+    assert sdxl.draw(request_of(**change), go_on).picture.tobytes() != own
+
+
+def test_no_pose_leaves_the_controlnet_out(sdxl, request_of):
+    calls = []
+    handle = sdxl._posed.controlnet.register_forward_hook(lambda *call: calls.append(call))
+    try:
+        sdxl.draw(request_of(posed=False, steps=1), go_on)
+        assert not calls
+        sdxl.draw(request_of(steps=1), go_on)
+        assert calls
+    finally:
+        handle.remove()
+
+
+def test_no_pose_is_the_same_as_a_pose_of_no_weight(sdxl, request_of):
+    without = sdxl.draw(request_of(posed=False), go_on).picture.tobytes()
+    assert sdxl.draw(request_of(pose_scale=0.0), go_on).picture.tobytes() == without
+
+
+def test_previews_come_without_the_autoencoder(sdxl, request_of):
+    calls, shown = [], []
+    handle = sdxl._posed.vae.decoder.register_forward_hook(lambda *call: calls.append(call))
+    try:
+        sdxl.draw(request_of(steps=7), lambda step, steps, preview: shown.append(preview) or True)
+    finally:
+        handle.remove()
+    assert [preview.size for preview in shown if preview is not None] == [(32, 32)] * 2
+    assert len(calls) == 1
+
+
+def test_likeness_is_from_0_to_1(sdxl, reference, request_of):
+    picture = sdxl.draw(request_of(), go_on).picture
+    assert sdxl.score_likeness(reference, reference) == pytest.approx(1, abs=1e-5)
+    assert 0 <= sdxl.score_likeness(reference, picture) < 1
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("sdxl_model", "UNDERSTUDY_SDXL_MODEL"),
+        ("sdxl_controlnet", "UNDERSTUDY_SDXL_CONTROLNET"),
+        ("sdxl_vae", "UNDERSTUDY_SDXL_VAE"),
+        ("sdxl_ip_adapter", "UNDERSTUDY_SDXL_IP_ADAPTER"),
+    ],
+)
+def test_a_missing_folder_is_named_by_its_setting(sdxl_settings, tmp_path, monkeypatch, setting, words):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    settings = sdxl_settings.model_copy(update={setting: str(tmp_path / "nowhere")})
+    with pytest.raises(EngineError) as raised:
+        load_engine(settings)
+    assert raised.value.code == "engine_load_failed"
+    assert words in raised.value.message
+    assert str(tmp_path) not in raised.value.message
+
+
+@pytest.mark.parametrize("broken", ["missing", "cut short", "wrong shapes"])
+def test_bad_weights_are_a_clear_error(sdxl_settings, tmp_path, broken):
+    shutil.copytree(sdxl_settings.sdxl_model, tmp_path / "model")
+    unet = tmp_path / "model" / "unet"
+    weights = unet / "diffusion_pytorch_model.safetensors"
+    if broken == "missing":
+        weights.unlink()
+    elif broken == "cut short":
+        weights.write_bytes(weights.read_bytes()[:1000])
+    else:
+        config = json.loads((unet / "config.json").read_text())
+        (unet / "config.json").write_text(json.dumps(config | {"in_channels": 9}))
+    settings = sdxl_settings.model_copy(update={"sdxl_model": str(tmp_path / "model")})
+    with pytest.raises(EngineError) as raised:
+        load_engine(settings)
+    assert raised.value.code == "engine_load_failed"
+    assert "UNDERSTUDY_SDXL_MODEL" in raised.value.message
+
+
+def test_a_device_that_is_not_there_is_a_clear_error():
+    with pytest.raises(EngineError, match="UNDERSTUDY_DEVICE"):
+        choose_device("cuda:99")
+
+
+def test_an_unknown_engine_is_a_clear_error():
+    with pytest.raises(EngineError, match="toon, sdxl or null") as raised:
+        load_engine(Settings(engine="crayon"))
+    assert raised.value.code == "unknown_engine"
+
+
+def test_nothing_is_fetched_for_local_folders(sdxl_settings, monkeypatch):
+    def refuse(*address):
+        raise AssertionError("a connection was opened")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    load_engine(sdxl_settings)
+    load_engine(Settings(engine="toon", device="cpu"))

@@ -1,0 +1,188 @@
+"""The embedded engine with its real weights."""
+
+from __future__ import annotations
+
+import numpy
+import pytest
+import torch
+from PIL import Image
+
+from understudy.engines import Cancelled, EngineError, load_engine
+from understudy.engines.sdxl import SdxlEngine
+from understudy.settings import Settings
+
+
+def go_on(step, steps, preview):
+    return True
+
+
+def draw(engine, request) -> bytes:
+    return engine.draw(request, go_on).picture.tobytes()
+
+
+def mean_difference(first, second) -> float:
+    first, second = (numpy.asarray(picture, dtype=float) for picture in (first, second))
+    return float(numpy.abs(first - second).mean())
+
+
+def test_the_same_request_gives_identical_bytes(toon, request_of):
+    assert draw(toon, request_of()) == draw(toon, request_of())
+
+
+def test_a_fresh_engine_with_empty_caches_draws_the_same(toon, request_of):
+    request = request_of(negative_prompt="blurry")
+    warm = [draw(toon, request) for _ in range(2)][-1]
+    fresh = load_engine(Settings(engine="toon", device="cpu"))
+    assert draw(fresh, request) == warm
+
+
+def test_embeddings_are_kept_for_the_next_picture_of_a_sheet(toon, request_of):
+    draw(toon, request_of(prompt="a prompt of its own"))
+    encoder = toon._posed.text_encoder_2
+    calls = []
+    handle = encoder.register_forward_hook(lambda *call: calls.append(call))
+    try:
+        draw(toon, request_of(prompt="a prompt of its own", seed=8))
+        assert not calls
+        draw(toon, request_of(prompt="another prompt"))
+        assert calls
+    finally:
+        handle.remove()
+
+
+@pytest.mark.parametrize("other", [8, 7 + 2**32, 2**53 - 1])
+def test_another_seed_gives_another_picture(toon, request_of, other):
+    assert draw(toon, request_of()) != draw(toon, request_of(seed=other))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"ip_scale": 0.0},
+        {"pose_scale": 0.3},
+        {"prompt": "old woman, white hair, green dress"},
+        {"negative_prompt": "red plaid shirt"},
+        {"guidance_scale": 1.0},
+        {"steps": 5},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_every_parameter_counts(toon, request_of, change):
+    assert draw(toon, request_of()) != draw(toon, request_of(**change))
+
+
+def test_the_figure_follows_the_pose(toon, request_of, standing):
+    """Where the arms are raised there is paint, which the standing figure has not there."""
+    raised = standing.copy()
+    raised[[3, 6], 1] = 0.26
+    raised[[3, 6], 0] = (0.30, 0.70)
+    raised[[4, 7], 1] = 0.12
+    raised[[4, 7], 0] = (0.26, 0.74)
+    size = (256, 256, 1.0)
+    down = numpy.asarray(toon.draw(request_of(steps=10), go_on).picture, dtype=float)
+    up = toon.draw(request_of(steps=10, skeleton=raised * size), go_on).picture
+    changed = numpy.abs(numpy.asarray(up, dtype=float) - down).mean(axis=2)
+    hands, far = changed[20:75, 55:85], changed[:60, :25]
+    assert hands.mean() > 2 * far.mean()
+
+
+def test_the_reference_gives_the_colours(toon, request_of, reference):
+    pixels = numpy.asarray(reference).copy()
+    red = (pixels[..., 0] > 120) & (pixels[..., 1] < 90)
+    pixels[red] = (60, 160, 90)
+    other = toon.draw(request_of(prompt="young man", reference=Image.fromarray(pixels), steps=10), go_on)
+    own = toon.draw(request_of(prompt="young man", steps=10), go_on)
+
+    def redness(picture):
+        shirt = numpy.asarray(picture, dtype=float)[100:150, 90:166]
+        return (shirt[..., 0] - shirt[..., 1]).mean()
+
+    assert redness(own.picture) > redness(other.picture) + 10
+
+
+@pytest.mark.parametrize("size", [(333, 517), (256, 2048), (1999, 256), (1024, 1024)])
+def test_any_size_is_met_exactly(toon, request_of, size):
+    result = toon.draw(request_of(width=size[0], height=size[1], steps=1), go_on)
+    assert result.picture.size == size
+    assert result.picture.mode == "RGB"
+
+
+def test_it_draws_without_a_pose(toon, request_of):
+    free = toon.draw(request_of(posed=False), go_on).picture
+    assert mean_difference(free, toon.draw(request_of(), go_on).picture) > 1
+
+
+def test_steps_are_counted_and_sometimes_shown(toon, request_of):
+    seen = []
+
+    def watch(step, steps, preview):
+        seen.append((step, steps, preview))
+        return True
+
+    picture = toon.draw(request_of(steps=10), watch).picture
+    assert [(step, steps) for step, steps, _ in seen] == [(step, 10) for step in range(1, 11)]
+    shown = {step: preview for step, _, preview in seen if preview is not None}
+    assert list(shown) == [3, 6, 9]
+    assert all(preview.size == (128, 128) for preview in shown.values())
+    distances = [mean_difference(preview.resize(picture.size), picture) for preview in shown.values()]
+    assert distances == sorted(distances, reverse=True)
+
+
+def test_a_long_drawing_shows_at_most_five_previews(toon, request_of):
+    shown = []
+    toon.draw(request_of(steps=20), lambda step, steps, preview: shown.append(preview) or True)
+    assert 3 <= sum(preview is not None for preview in shown) <= 5
+
+
+def test_a_cancelled_drawing_stops_at_once_and_the_next_one_is_sound(toon, request_of):
+    expected = draw(toon, request_of())
+    seen = []
+
+    def stop_at_two(step, steps, preview):
+        seen.append(step)
+        return step < 2
+
+    with pytest.raises(Cancelled):
+        toon.draw(request_of(steps=10), stop_at_two)
+    assert seen == [1, 2]
+    assert draw(toon, request_of()) == expected
+
+
+def test_a_prompt_longer_than_the_model_reads_is_told(toon, request_of):
+    result = toon.draw(request_of(prompt="a red plaid shirt, " * 40, negative_prompt="blurry"), go_on)
+    assert len(result.warnings) == 1
+    assert result.warnings[0].startswith("The prompt has ")
+    assert "reads the first 62" in result.warnings[0]
+    assert toon.draw(request_of(), go_on).warnings == []
+
+
+def test_the_reference_is_most_like_itself(toon, request_of, reference):
+    assert toon.score_likeness(reference, reference) == pytest.approx(1, abs=1e-5)
+    same = toon.draw(request_of(steps=10), go_on).picture
+    other = toon.draw(
+        request_of(steps=10, prompt="old woman, white hair, green dress", ip_scale=0.0), go_on
+    ).picture
+    alike, unlike = toon.score_likeness(reference, same), toon.score_likeness(reference, other)
+    assert 0 <= unlike < alike < 1
+
+
+def test_running_out_of_memory_is_explained_and_survived(toon, request_of):
+    """The UNet asks for more memory than any machine has, as a huge canvas would."""
+    starved = SdxlEngine(toon._posed, toon._profile, "cpu")
+    handle = toon._posed.unet.register_forward_pre_hook(lambda *call: torch.empty(2**50))
+    try:
+        with pytest.raises(EngineError) as raised:
+            starved.draw(request_of(), go_on)
+    finally:
+        handle.remove()
+    assert raised.value.code == "out_of_memory"
+    assert draw(starved, request_of()) == draw(toon, request_of())
+
+
+def test_another_failure_is_not_taken_for_one_of_memory(toon, request_of):
+    handle = toon._posed.unet.register_forward_pre_hook(lambda *call: torch.ones(2) @ torch.ones(3))
+    try:
+        with pytest.raises(RuntimeError, match="size"):
+            draw(toon, request_of())
+    finally:
+        handle.remove()

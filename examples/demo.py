@@ -39,7 +39,7 @@ PAYLOAD = {
     "height": 1024,
     "seed": 4898558797,
 }
-POSES = ("wave", "run", "sit", "jump")
+POSES = ("wave", "point", "run", "jump")
 
 STOP_SECONDS = 60
 """How long the service may take to stop before it is killed."""
@@ -67,7 +67,7 @@ def main() -> None:
     pictures = [Image.open(CHARACTER), *(Image.open(file) for file in files)]
     sheet = folder / "sheet.png"
     draw_contact_sheet(
-        pictures, ["the character given", *names], title="One reference, any pose", cell_width=256
+        pictures, ["the character given", *names], title="One reference, any pose", cell_width=208
     ).save(sheet)
 
     table = Table("Picture", "Seed", "In the queue", "Drawing", "File", title="The demo's pictures")

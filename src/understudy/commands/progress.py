@@ -56,14 +56,17 @@ class JobProgress:
 
     def show(self, snapshot: Mapping[str, Any]) -> None:
         """Show one snapshot of a job: its `status`, `stage`, `step`, `steps`, `queue_position`."""
-        status = snapshot.get("status")
-        step, steps = snapshot.get("step"), snapshot.get("steps")
-        words = STAGES.get(snapshot.get("stage") or "", "Working")
+        status, stage = snapshot.get("status"), snapshot.get("stage") or ""
         if status == "COMPLETED":
-            words, step = STAGES["done"], steps
-        elif status == "FAILED":
-            words = "Failed"
-        elif snapshot.get("stage") == "waiting" and (place := snapshot.get("queue_position") or 0) > 1:
+            # The end carries the result, not the steps: whatever there was to do is done.
+            total = self._progress.tasks[self._task].total or 1
+            self._progress.update(
+                self._task, description=self._describe(STAGES["done"]), total=total, completed=total
+            )
+            return
+        step, steps = snapshot.get("step"), snapshot.get("steps")
+        words = "Failed" if status == "FAILED" else STAGES.get(stage, "Working")
+        if stage == "waiting" and (place := snapshot.get("queue_position") or 0) > 1:
             words = f"Waiting in the queue, place {place}"
         self._progress.update(
             self._task,

@@ -14,6 +14,8 @@ from ..errors import UnderstudyError
 from .options import DataDir, read_settings
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from ..accounts.keys import KeyStore
     from ..settings import Settings
 

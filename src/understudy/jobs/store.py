@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import and_, delete, func, insert, or_, select, update
@@ -148,7 +148,7 @@ class Store:
                 .returning(*jobs.c)
             )
             job = _job(row.one())
-            await _insert_files(connection, inputs)
+            await _insert_files(connection, [replace(file, job_id=new.id) for file in inputs])
         self.feed.publish(job.id, queue=True)
         return job
 

@@ -1,0 +1,81 @@
+"""The event stream of a job."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+
+from PIL import Image
+
+from service_client import SLUG, open_client, wait_for_end
+
+
+def read_events(http, request_id, **headers):
+    """Every event of the stream as (id, body), and its comments."""
+    events, comments = [], []
+    with http.stream("GET", f"/v2/requests/{request_id}/events", headers=headers) as answer:
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        event_id = None
+        for line in answer.iter_lines():
+            if line.startswith("id: "):
+                event_id = int(line[4:])
+            elif line.startswith("data: "):
+                events.append((event_id, json.loads(line[6:])))
+            elif line.startswith(":"):
+                comments.append(line)
+    return events, comments
+
+
+def test_a_stream_shows_the_job_to_its_end(toon_service, body):
+    with open_client(toon_service) as http:
+        request_id = http.post(f"/v2/{SLUG}", json={**body, "steps": 30}).json()["request_id"]
+        events, _ = read_events(http, request_id)
+        ids = [event_id for event_id, _ in events]
+        bodies = [event for _, event in events]
+        assert ids == sorted(set(ids))
+        assert bodies[-1] == http.get(f"/v2/requests/{request_id}").json()
+        assert bodies[-1]["status"] == "COMPLETED"
+        steps = [event["step"] for event in bodies[:-1]]
+        assert steps == sorted(steps)
+        assert any(0 < step < 30 for step in steps)
+        assert all(event["steps"] == 30 for event in bodies[:-1])
+        previews = [event["preview"] for event in bodies[:-1] if "preview" in event]
+        assert previews
+        picture = Image.open(io.BytesIO(base64.b64decode(previews[-1].partition(",")[2])))
+        assert picture.format == "JPEG"
+        assert max(picture.size) <= 256
+
+
+def test_a_late_listener_gets_the_end_at_once(http, body):
+    request_id = http.post(f"/v2/{SLUG}", json=body).json()["request_id"]
+    wait_for_end(http, request_id)
+    events, _ = read_events(http, request_id)
+    assert [event["status"] for _, event in events] == ["COMPLETED"]
+
+
+def test_a_returning_listener_is_told_the_present_state(toon_service, body):
+    with open_client(toon_service) as http:
+        request_id = http.post(f"/v2/{SLUG}", json={**body, "steps": 30}).json()["request_id"]
+        with http.stream("GET", f"/v2/requests/{request_id}/events") as answer:
+            for line in answer.iter_lines():
+                if line.startswith("id: "):
+                    last = int(line[4:])
+                    break
+        events, _ = read_events(http, request_id, **{"Last-Event-ID": str(last)})
+        assert events[0][0] > last
+        assert events[-1][1]["status"] == "COMPLETED"
+        # Nothing is replayed: only the end is told again to those who know it already.
+        again, _ = read_events(http, request_id, **{"Last-Event-ID": str(events[-1][0])})
+        assert [event_id for event_id, _ in again] == [events[-1][0]]
+        nonsense, _ = read_events(http, request_id, **{"Last-Event-ID": "x"})
+        assert nonsense[-1][1]["status"] == "COMPLETED"
+
+
+def test_a_failed_job_s_stream_ends_with_its_failure(http, body):
+    sent = {**body, "ip_image": "http://127.0.0.1:9/a.png"}
+    request_id = http.post(f"/v2/{SLUG}", json=sent).json()["request_id"]
+    events, _ = read_events(http, request_id)
+    assert events[-1][1]["status"] == "FAILED"
+    assert events[-1][1]["code"] == "picture_unreachable"

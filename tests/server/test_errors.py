@@ -187,8 +187,16 @@ def test_things_that_do_not_exist(http, body):
 
 
 def test_wrong_verbs(http):
-    for method, route in (("GET", f"/v2/{SLUG}"), ("DELETE", "/v1/models"), ("POST", "/health/live")):
-        check(http.request(method, route), 405, "method_not_allowed")
+    for method, route, allowed in (
+        ("GET", f"/v2/{SLUG}", "POST"),
+        ("DELETE", "/v1/models", "GET"),
+        ("POST", "/health/live", "GET"),
+        ("PUT", "/v1/characters", "GET, POST"),
+        ("POST", "/v2/requests/x", "DELETE, GET"),
+    ):
+        answer = http.request(method, route)
+        check(answer, 405, "method_not_allowed")
+        assert answer.headers["allow"] == allowed
 
 
 def test_wrong_content_types(http, body):

@@ -14,6 +14,16 @@ from .access import KeyCache
 from .failures import BodyLimit, RequestId, install_failures
 from .service import open_service
 
+ROUTERS = (
+    health.router,
+    requests.router,
+    models.router,
+    characters.router,
+    files.router,
+    # Last: its routes take any name where the others have fixed ones.
+    generations.router,
+)
+
 
 def create_app(settings: Settings) -> FastAPI:
     """The application of one service; it opens its data folder when it starts."""
@@ -36,14 +46,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(RequestId)
     install_failures(app)
-    # Fixed routes come before those that begin with a slug.
-    for router in (
-        health.router,
-        requests.router,
-        models.router,
-        characters.router,
-        files.router,
-        generations.router,
-    ):
+    for router in ROUTERS:
         app.include_router(router)
+    app.state.routes = [route for router in ROUTERS for route in router.routes]
     return app

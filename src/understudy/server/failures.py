@@ -139,8 +139,8 @@ def install_failures(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def answer_http(request: Request, error: HTTPException) -> JSONResponse:
         response = _answer(request, _translate(request, error))
-        if error.headers:
-            response.headers.update(error.headers)
+        if error.status_code == 405:
+            response.headers["Allow"] = ", ".join(_list_methods(request))
         return response
 
     @app.exception_handler(OperationalError)
@@ -159,6 +159,13 @@ def install_failures(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def answer_unexpected(request: Request, error: Exception) -> JSONResponse:
         return _answer(request, ServiceError("Something went wrong inside the service; try again."))
+
+
+def _list_methods(request: Request) -> list[str]:
+    """The verbs of the first route that the path fits, over all routes with the same path (RFC 9110)."""
+    routes = request.app.state.routes
+    path = next((route.path for route in routes if route.path_regex.match(request.url.path)), None)
+    return sorted({method for route in routes if route.path == path for method in route.methods})
 
 
 def _translate(request: Request, error: HTTPException) -> UnderstudyError:

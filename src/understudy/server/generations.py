@@ -7,12 +7,12 @@ import secrets
 import uuid
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 
 from ..accounts.keys import Key
-from ..catalog import Model
+from ..catalog import REFERENCE_SLUG, Model
 from ..errors import DeadlineExceeded
 from ..jobs.dispatcher import wait_until_ended
 from ..jobs.store import Job, NewJob
@@ -58,6 +58,7 @@ def describe_body() -> dict[str, Any]:
 
 _ERRORS = describe_errors(401, 403, 404, 406, 413, 429, 503)
 _FAILED = {422: {"model": FailedBody, "description": "The job ended FAILED."}}
+Slug = Annotated[str, Path(max_length=100, description="The model.", examples=[REFERENCE_SLUG])]
 DryRun = Annotated[bool, Query(description="Validate everything and tell the price; make no job.")]
 
 
@@ -70,7 +71,7 @@ DryRun = Annotated[bool, Query(description="Validate everything and tell the pri
     dependencies=[Depends(refuse_while_stopping)],
 )
 async def submit(
-    slug: str, request: Request, service: Running, key: Caller, dry_run: DryRun = False
+    slug: Slug, request: Request, service: Running, key: Caller, dry_run: DryRun = False
 ) -> Response:
     """Answer at once with the id of a queued job."""
     model = service.catalog.find_model(slug)
@@ -112,7 +113,7 @@ async def submit(
     dependencies=[Depends(refuse_while_stopping)],
 )
 async def generate(
-    slug: str, request: Request, service: Running, key: Caller, dry_run: DryRun = False
+    slug: Slug, request: Request, service: Running, key: Caller, dry_run: DryRun = False
 ) -> Response:
     """Wait for the job's end and answer with the first picture's bytes."""
     model = service.catalog.find_model(slug)

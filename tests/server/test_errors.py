@@ -255,6 +255,7 @@ def test_a_deadline(start_service, body):
     with open_client(service) as http:
         answer = http.post(f"/v1/{SLUG}", json={**body, "steps": 70})
         late = check(answer, 504, "deadline_exceeded")
+        assert answer.headers["x-request-id"] == late["request_id"]
         assert http.get(f"/v2/requests/{late['request_id']}/status").status_code == 200
     service.kill()
 

@@ -28,6 +28,7 @@ def test_schemathesis_finds_nothing(service, tmp_path):
         ],
         capture_output=True,
         text=True,
+        cwd=tmp_path,
     )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
 

@@ -17,6 +17,8 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
+from sqlalchemy.exc import OperationalError
+
 from ..blobs import BlobStore
 from ..decoder import PictureDecoder
 from ..errors import InferenceFailed, ServiceError, UnderstudyError
@@ -183,11 +185,13 @@ class Dispatcher:
                 await self._store.release(job, count_attempt=False)
             if not self._stopping and not held.lost:
                 raise
-        except (OSError, ServiceError):
+        except (OSError, OperationalError, ServiceError):
             # A full disk or a decoder that does not start is nobody's attempt: the job waits.
             log.exception("Job %s could not be carried out now.", job.id)
             await asyncio.sleep(RETRY_SECONDS)
-            await self._store.release(job, count_attempt=False)
+            # If not even this can be written, the lease runs out and frees the job.
+            with contextlib.suppress(OperationalError):
+                await self._store.release(job, count_attempt=False)
         except UnderstudyError as error:
             await self._fail(job, code=error.code, error=error.message)
         except WorkerLost as error:

@@ -11,6 +11,7 @@ import logging
 import time
 
 from ..blobs import BlobStore
+from ..meters import Meters
 from ..settings import Settings
 from .store import Store
 
@@ -20,10 +21,11 @@ log = logging.getLogger(__name__)
 class Sweeper:
     """Sweeps a store and its blobs now and then."""
 
-    def __init__(self, settings: Settings, store: Store, blobs: BlobStore) -> None:
+    def __init__(self, settings: Settings, store: Store, blobs: BlobStore, meters: Meters) -> None:
         self._settings = settings
         self._store = store
         self._blobs = blobs
+        self._meters = meters
         self._loop: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -40,7 +42,8 @@ class Sweeper:
     async def sweep(self) -> None:
         """Do once what is due now."""
         now = time.time()
-        await self._store.expire_waiting(now - self._settings.job_deadline_seconds)
+        expired = await self._store.expire_waiting(now - self._settings.job_deadline_seconds)
+        self._meters.ended.labels("FAILED", "expired").inc(expired)
         await self._store.forget_ended(now - self._settings.history_ttl_seconds)
         while names := await self._store.list_expired_files():
             for name in names:

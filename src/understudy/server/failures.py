@@ -186,5 +186,7 @@ def _answer(request: Request, error: UnderstudyError) -> JSONResponse:
     headers = {}
     if error.retry_after_seconds is not None:
         headers["Retry-After"] = str(error.retry_after_seconds)
+    if error.request_id is not None:
+        headers["x-request-id"] = error.request_id
     body = error.to_body(request.scope.get("state", {}).get("request_id"))
     return JSONResponse(body, status_code=error.status, headers=headers)

@@ -92,7 +92,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         )
         executor = LocalExecutor(settings)
         dispatcher = Dispatcher(settings, store, blobs, decoder, fetcher, executor, meters)
-        sweeper = Sweeper(settings, store, blobs)
+        sweeper = Sweeper(settings, store, blobs, meters)
         try:
             # This service is alone here: whatever an earlier run held is free.
             await store.free_leases()

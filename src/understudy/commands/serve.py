@@ -82,16 +82,12 @@ def _run(settings: Settings, listener: socket.socket, host: str) -> None:
     port = listener.getsockname()[1]
 
     class Server(uvicorn.Server):
-        """Says when it listens, tells the service when it stops, leaves signals to `run`."""
+        """Says when it listens, and leaves signals to `stop`."""
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             shown = f"[{host}]" if ":" in host else host
             print(f"Understudy listens on http://{shown}:{port}", flush=True)
-
-        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-            app.state.service.begin_stop()
-            await super().shutdown(sockets)
 
         def capture_signals(self):
             return nullcontext()

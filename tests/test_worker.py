@@ -262,6 +262,20 @@ class TestPose:
         drawn = next(m for m in Worker(RecordingEngine(), detector).run([task]) if isinstance(m, Drawn))
         assert drawn.pose == 0.0
 
+    def test_a_detector_that_cannot_be_loaded_is_tried_once_and_costs_the_score_alone(self, monkeypatch):
+        tries = []
+
+        def fail():
+            tries.append(1)
+            raise EngineError("No models.", code="pose_detector_failed")
+
+        monkeypatch.setattr("understudy.worker.is_detector_installed", lambda: True)
+        monkeypatch.setattr("understudy.worker.load_detector", fail)
+        tasks = [make_task(str(seed), keypoints=standing()) for seed in range(3)]
+        drawn = [message for message in Worker(RecordingEngine()).run(tasks) if isinstance(message, Drawn)]
+        assert [message.pose for message in drawn] == [None] * 3
+        assert len(tries) == 1
+
     def test_a_picture_is_placed_whole_and_centred(self):
         placed = place_skeleton(numpy.array([(0, 0, 1.0), (100, 200, 0.5)]), (100, 200), (400, 400))
         assert placed.tolist() == [[100, 0, 1.0], [300, 400, 0.5]]

@@ -44,7 +44,13 @@ from .parameters import MAX_SEED
 from .pictures import encode_picture, encode_preview
 from .pose.reading import read_skeleton
 from .pose.scores import score_pck
-from .pose.skeleton import Skeleton, fit_skeleton, read_keypoints, scale_to_canvas
+from .pose.skeleton import (
+    Skeleton,
+    fit_skeleton,
+    read_keypoints,
+    scale_to_canvas,
+    visible_keypoints,
+)
 from .settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -83,6 +89,7 @@ class Worker:
         """`detector` finds poses in pictures; without it the installed one is loaded when needed."""
         self._engine = engine
         self._detector = detector
+        self._scores_poses = detector is not None or is_detector_installed()
         self._last_pose_picture: tuple[bytes, Skeleton] | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="worker")
 
@@ -223,14 +230,16 @@ class Worker:
 
     def _score_pose(self, wanted: Skeleton | None, picture: Image.Image) -> float | None:
         """How well the drawn figure stands as wanted (PCK); None without a pose or a detector."""
-        if wanted is None or not (wanted[:, 2] > 0).any():
-            return None
-        if self._detector is None and not is_detector_installed():
+        if not self._scores_poses or wanted is None or not visible_keypoints(wanted).any():
             return None
         try:
             found = self._get_detector().find_skeleton(picture)
         except EngineError as error:
-            return 0.0 if error.code == "no_person_found" else None
+            if error.code == "no_person_found":
+                return 0.0
+            # A detector that cannot be loaded is not tried again for every picture.
+            self._scores_poses = False
+            return None
         return round(score_pck(found, wanted), 4)
 
     def _get_detector(self) -> PoseDetector:
@@ -360,7 +369,6 @@ def main() -> int:
     logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
     # Ctrl-C reaches the whole process group; when the worker ends is its executor's decision.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     inbox = _Inbox(commands)
     inbox.start()
 

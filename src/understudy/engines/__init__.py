@@ -91,9 +91,10 @@ def load_engine(settings: Settings) -> Engine:
         EngineError: the name is unknown (`unknown_engine`) or its weights cannot be loaded
             (`engine_load_failed`).
     """
-    # Read when torch is loaded: threads that wait by spinning make a drawing several times slower
-    # as soon as anything else runs on the same cores.
+    # Both are read when the libraries are loaded. Threads that wait by spinning make a drawing
+    # several times slower as soon as anything else runs on the same cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     match settings.engine:
         case "toon" | "sdxl":
             from .sdxl import load_sdxl

@@ -15,7 +15,7 @@ import numpy
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..pose.skeleton import Skeleton
+from ..pose.skeleton import Skeleton, visible_keypoints
 from . import EngineError
 
 logger = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class PoseDetector:
         people = [
             skeleton
             for skeleton in map(_to_skeleton, points, scores)
-            if (skeleton[:, 2] > 0).sum() >= LEAST_KEYPOINTS
+            if visible_keypoints(skeleton).sum() >= LEAST_KEYPOINTS
         ]
         if not people:
             raise EngineError(
@@ -114,4 +114,4 @@ def _to_skeleton(points: NDArray[numpy.float64], scores: NDArray[numpy.float64])
 
 def _measure_area(skeleton: Skeleton) -> float:
     """Area in square pixels of the box around the visible keypoints."""
-    return float(numpy.prod(numpy.ptp(skeleton[skeleton[:, 2] > 0, :2], axis=0)))
+    return float(numpy.prod(numpy.ptp(skeleton[visible_keypoints(skeleton), :2], axis=0)))

@@ -195,9 +195,7 @@ _BY_STATUS: dict[int, type[UnderstudyError]] = {
 }
 
 
-def error_from_body(
-    status: int, body: object, *, retry_after_seconds: int | None = None
-) -> UnderstudyError:
+def error_from_body(status: int, body: object, *, retry_after_seconds: int | None = None) -> UnderstudyError:
     """The exception for an answer of the service: its HTTP status and its parsed body."""
     fields = body if isinstance(body, Mapping) else {}
     message = fields.get("error")

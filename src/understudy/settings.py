@@ -13,9 +13,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="UNDERSTUDY_", extra="ignore", frozen=True)
 
-    data_dir: Path = Field(
-        default=Path("data"), description="Folder of the database and the pictures."
-    )
+    data_dir: Path = Field(default=Path("data"), description="Folder of the database and the pictures.")
     public_url: str | None = Field(
         default=None, description="What URLs in answers begin with; else the request's own host."
     )
@@ -76,6 +74,12 @@ class Settings(BaseSettings):
     @property
     def allowed_hosts(self) -> frozenset[str]:
         """`fetch_allowed_hosts` as a set of lower-case `host` and `host:port`."""
-        return frozenset(
-            host.strip().lower() for host in self.fetch_allowed_hosts.split(",") if host.strip()
-        )
+        return frozenset(host.strip().lower() for host in self.fetch_allowed_hosts.split(",") if host.strip())
+
+    def to_environment(self) -> dict[str, str]:
+        """These settings as environment variables, for a child process."""
+        return {
+            f"UNDERSTUDY_{name.upper()}": str(value)
+            for name, value in self.model_dump().items()
+            if value is not None
+        }

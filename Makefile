@@ -23,13 +23,14 @@ setup: $(READY)  ## Make .venv with the service, the embedded model and what the
 
 $(READY): pyproject.toml models/toon/pyproject.toml constraints.txt
 	@echo "Setting up $(VENV) (some minutes the first time: PyTorch is large)."
-	$(PYTHON) -c 'import sys; sys.exit("Understudy needs Python 3.11 or newer; name one with make PYTHON=...") if sys.version_info < (3, 11) else 0'
-	$(PYTHON) -m venv $(VENV)
-	$(PIP) install -c constraints.txt -e ./models/toon -e '.[server,test]'
-	for version in $(SEGMIND_VERSIONS); do \
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Understudy needs Python 3.11 or newer; name one with make PYTHON=..."; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install -c constraints.txt -e ./models/toon -e '.[server,test]'
+	@for version in $(SEGMIND_VERSIONS); do \
 		$(PIP) install --upgrade --no-deps --target $(VENV)/segmind/$$version segmind==$$version || exit 1; \
 	done
-	touch $@
+	@touch $@
 
 demo: setup  ## Draw the same character in five pictures and a contact sheet, into demo/
 	$(BIN)/python examples/demo.py

@@ -59,9 +59,13 @@ class JobProgress:
         status, stage = snapshot.get("status"), snapshot.get("stage") or ""
         if status == "COMPLETED":
             # The end carries the result, not the steps: whatever there was to do is done.
-            total = self._progress.tasks[self._task].total or 1
+            steps = self._progress.tasks[self._task].total
             self._progress.update(
-                self._task, description=self._describe(STAGES["done"]), total=total, completed=total
+                self._task,
+                description=self._describe(STAGES["done"]),
+                total=steps or 1,
+                completed=steps or 1,
+                count=f"step {steps:.0f} of {steps:.0f}" if steps else "",
             )
             return
         step, steps = snapshot.get("step"), snapshot.get("steps")

@@ -77,9 +77,8 @@ class Settings(BaseSettings):
         return frozenset(host.strip().lower() for host in self.fetch_allowed_hosts.split(",") if host.strip())
 
     def to_environment(self) -> dict[str, str]:
-        """These settings as environment variables, for a child process."""
+        """These settings as environment variables, for a child process; None is the empty text."""
         return {
-            f"UNDERSTUDY_{name.upper()}": str(value)
+            f"UNDERSTUDY_{name.upper()}": "" if value is None else str(value)
             for name, value in self.model_dump().items()
-            if value is not None
         }

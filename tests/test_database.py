@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, event, text
 
 from understudy.accounts import tables as _accounts  # noqa: F401
 from understudy.database import Database, metadata, migrate_database
@@ -39,47 +40,89 @@ def test_migrating_again_changes_nothing(tmp_path):
 async def test_commits_are_on_disk_and_in_wal(tmp_path):
     migrate_database(tmp_path)
     database = Database.open(tmp_path)
-    async with database.read() as connection:
-        assert (await connection.execute(text("PRAGMA journal_mode"))).scalar() == "wal"
-        assert (await connection.execute(text("PRAGMA synchronous"))).scalar() == 2
-        assert (await connection.execute(text("PRAGMA foreign_keys"))).scalar() == 1
+    for name, value in (("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1)):
+        query = text(f"PRAGMA {name}")
+        for ask in (database.read, database.write):
+            assert await ask(lambda connection, query=query: connection.scalar(query)) == value
     await database.close()
 
 
-async def test_a_failed_block_writes_nothing(tmp_path):
+def add(name: str, *, fail: bool = False):
+    """A change that adds an account, whose time is how many there were before."""
+
+    def change(connection) -> int:
+        count = connection.scalar(text("SELECT count(*) FROM accounts"))
+        connection.execute(text("INSERT INTO accounts VALUES (:id, :id, :at)"), {"id": name, "at": count})
+        if fail:
+            raise ZeroDivisionError
+        return count
+
+    return change
+
+
+async def count(database: Database) -> int:
+    return await database.read(lambda connection: connection.scalar(text("SELECT count(*) FROM accounts")))
+
+
+async def test_a_failed_change_writes_nothing_and_spares_those_beside_it(tmp_path):
+    migrate_database(tmp_path)
+    database = Database.open(tmp_path)
+    changes = [database.write(add(f"{n}", fail=n % 3 == 0)) for n in range(30)]
+    results = await asyncio.gather(*changes, return_exceptions=True)
+    assert [isinstance(result, ZeroDivisionError) for result in results] == [n % 3 == 0 for n in range(30)]
+    assert sorted(result for result in results if isinstance(result, int)) == list(range(20))
+    assert await count(database) == 20
+    await database.close()
+
+
+async def test_changes_that_wait_together_share_a_transaction(tmp_path):
+    migrate_database(tmp_path)
+    database = Database.open(tmp_path)
+    commits = []
+    event.listen(database._engine, "commit", lambda connection: commits.append(1))
+    # The first change holds the writer up until the others wait.
+    blocker = asyncio.create_task(database.write(lambda connection: time.sleep(0.1)))
+    await asyncio.sleep(0.02)
+    await asyncio.gather(*(database.write(add(f"{n}")) for n in range(100)))
+    await blocker
+    assert len(commits) <= 4
+    assert await count(database) == 100
+    await database.close()
+
+
+async def test_a_change_stands_though_its_caller_is_cancelled(tmp_path):
     migrate_database(tmp_path)
     database = Database.open(tmp_path)
 
-    async def write_and_fail() -> None:
-        async with database.write() as connection:
-            await connection.execute(text("INSERT INTO accounts VALUES ('a', 'first', 1.0)"))
-            raise ZeroDivisionError
+    def change(connection) -> None:
+        time.sleep(0.1)
+        add("late")(connection)
 
-    with pytest.raises(ZeroDivisionError):
-        await write_and_fail()
-    async with database.read() as connection:
-        assert (await connection.execute(text("SELECT count(*) FROM accounts"))).scalar() == 0
+    caller = asyncio.create_task(database.write(change))
+    await asyncio.sleep(0.02)
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    assert await count(database) == 1, "the caller learns of its cancel when the change is done"
     await database.close()
+
+
+async def test_what_was_asked_for_is_written_before_closing(tmp_path):
+    migrate_database(tmp_path)
+    database = Database.open(tmp_path)
+    changes = [asyncio.create_task(database.write(add(f"{n}"))) for n in range(50)]
+    await asyncio.sleep(0)
+    await database.close()
+    assert len(await asyncio.gather(*changes)) == 50
 
 
 async def test_writers_from_two_processes_wait_for_each_other(tmp_path):
     migrate_database(tmp_path)
     first, second = Database.open(tmp_path), Database.open(tmp_path)
-
-    async def add(database: Database, name: str) -> None:
-        async with database.write() as connection:
-            count = (await connection.execute(text("SELECT count(*) FROM accounts"))).scalar()
-            await asyncio.sleep(0.005)
-            await connection.execute(
-                text("INSERT INTO accounts VALUES (:id, :id, :at)"), {"id": name, "at": float(count)}
-            )
-
-    await asyncio.gather(
-        *(add(database, f"{database is first}{n}") for n in range(8) for database in (first, second))
+    seen = await asyncio.gather(
+        *(database.write(add(f"{database is first} {n}")) for n in range(20) for database in (first, second))
     )
-    async with first.read() as connection:
-        seen = (await connection.execute(text("SELECT created_at FROM accounts"))).scalars().all()
-    assert sorted(seen) == [float(n) for n in range(16)], "each writer saw all that was written before it"
+    assert sorted(seen) == list(range(40)), "each writer saw all that was written before it"
     await first.close()
     await second.close()
 
@@ -90,10 +133,12 @@ def test_no_error_carries_a_statement_s_values(tmp_path):
     async def fail() -> str:
         database = Database.open(tmp_path)
         try:
-            async with database.write() as connection:
-                await connection.execute(
-                    text("INSERT INTO accounts VALUES (:a, :a, :b)"), {"a": "my secret prompt", "b": None}
+            values = {"a": "my secret prompt", "b": None}
+            await database.write(
+                lambda connection: connection.execute(
+                    text("INSERT INTO accounts VALUES (:a, :a, :b)"), values
                 )
+            )
         except Exception as error:
             return str(error)
         finally:

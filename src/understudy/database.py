@@ -1,24 +1,30 @@
-"""The database: one connection pool, its transactions, and its schema's revisions.
+"""The database: reading, writing, and its schema's revisions.
 
-Knows how SQLite is opened so that an acknowledged commit survives a power cut (WAL, fsync at
-each commit) and that two writers never deadlock (each write transaction takes the write lock
-when it begins). Knows no table's meaning.
+What is written is a function of a connection. Functions that wait at the same time share one
+transaction, so that many small changes cost one fsync; if one of them fails, the transaction is
+undone and each is tried alone. Every function may therefore run more than once and must touch
+nothing but its connection.
+
+SQLite is opened so that an acknowledged commit survives a power cut (WAL, fsync at each commit).
+Knows no table's meaning.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
+from typing import Any, TypeVar
 
 import alembic.command
 import alembic.config
-from sqlalchemy import MetaData, create_engine, event
-from sqlalchemy.engine import Engine
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy import Connection, Engine, MetaData, create_engine, event
 
 metadata = MetaData(
     naming_convention={
@@ -29,45 +35,84 @@ metadata = MetaData(
     }
 )
 
+T = TypeVar("T")
+
+READERS = 4
+"""Reads that may go on at the same time; beside the event loop, so that none holds it up."""
+
+BATCH_SIZE = 256
+"""The most changes that share a transaction."""
+
 
 class Database:
-    """Transactions on the one database of a data folder."""
+    """The one SQLite database of a data folder."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        # SQLite has one write lock for all; waiting for it here is fair and costs no busy loop.
-        self._writing = asyncio.Lock()
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="read")
+        self._reading = threading.local()
+        self._connections: list[Connection] = []
+        self._changes: queue.SimpleQueue[tuple[Callable[[Connection], Any], Future[Any]] | None]
+        self._changes = queue.SimpleQueue()
+        self._writer = threading.Thread(target=self._write_batches, name="write", daemon=True)
+        self._writer.start()
 
     @classmethod
     def open(cls, data_dir: Path) -> Database:
-        """Open the SQLite database of a data folder, whose schema must be up to date."""
-        engine = create_async_engine(
-            _sqlite_url("sqlite+aiosqlite", data_dir),
-            pool_size=5,
-            max_overflow=5,
-            # A statement's values are prompts and addresses: no error message may carry them.
-            hide_parameters=True,
-        )
-        _set_up_sqlite(engine.sync_engine)
-        return cls(engine)
+        """Open the database of a data folder, whose schema must be up to date."""
+        return cls(_open_engine(data_dir))
 
-    @asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A consistent view for reading."""
-        async with self._engine.connect() as connection:
-            yield connection
+    async def read(self, ask: Callable[[Connection], T]) -> T:
+        """What `ask` finds in a consistent view of the database."""
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._ask, ask)
 
-    @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncConnection]:
-        """A write transaction: committed, and on disk, when the block ends without an error."""
-        async with self._writing, self._engine.connect() as connection:
-            await connection.execution_options(understudy_write=True)
-            async with connection.begin():
-                yield connection
+    async def write(self, change: Callable[[Connection], T]) -> T:
+        """Carry out a change in a transaction; it is on disk when this returns.
+
+        A change is carried out though its caller be cancelled, who learns of that only afterwards:
+        whatever it then looks at shows what became of the change.
+        """
+        done: Future[T] = Future()
+        self._changes.put((change, done))
+        waiting = asyncio.wrap_future(done)
+        try:
+            return await asyncio.shield(waiting)
+        except asyncio.CancelledError:
+            await asyncio.wait({waiting})
+            raise
 
     async def close(self) -> None:
-        """Close every connection."""
-        await self._engine.dispose()
+        """Finish what is being written and close every connection."""
+        self._changes.put(None)
+        await asyncio.to_thread(self._writer.join)
+        await asyncio.to_thread(self._readers.shutdown)
+        for connection in self._connections:
+            connection.close()
+        self._engine.dispose()
+
+    def _ask(self, ask: Callable[[Connection], T]) -> T:
+        connection = getattr(self._reading, "connection", None)
+        if connection is None:
+            connection = self._reading.connection = self._engine.connect()
+            self._connections.append(connection)
+        try:
+            return ask(connection)
+        finally:
+            connection.rollback()
+
+    def _write_batches(self) -> None:
+        with self._engine.connect() as connection:
+            connection = connection.execution_options(understudy_write=True)
+            ends = False
+            while not ends:
+                batch = [self._changes.get()]
+                with suppress(queue.Empty):
+                    while len(batch) < BATCH_SIZE:
+                        batch.append(self._changes.get_nowait())
+                ends = None in batch
+                changes = [change for change in batch if change is not None]
+                if changes:
+                    _write_batch(connection, changes)
 
 
 def migrate_database(data_dir: Path) -> None:
@@ -80,8 +125,7 @@ def migrate_database(data_dir: Path) -> None:
     if not path.exists():
         # Prompts and key digests are nobody else's business on a shared machine.
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-    engine = create_engine(_sqlite_url("sqlite", data_dir))
-    _set_up_sqlite(engine)
+    engine = _open_engine(data_dir)
     try:
         with engine.connect() as connection:
             connection = connection.execution_options(understudy_write=True)
@@ -94,11 +138,33 @@ def migrate_database(data_dir: Path) -> None:
         engine.dispose()
 
 
-def _sqlite_url(driver: str, data_dir: Path) -> str:
-    return f"{driver}:///{(data_dir / 'understudy.sqlite3').absolute()}"
+def _write_batch(
+    connection: Connection, changes: list[tuple[Callable[[Connection], Any], Future[Any]]]
+) -> None:
+    """Carry out changes in one transaction, or, if that fails, each in one of its own."""
+    try:
+        with connection.begin():
+            results = [change(connection) for change, _ in changes]
+    except BaseException as error:
+        if len(changes) == 1:
+            changes[0][1].set_exception(error)
+            return
+        for change in changes:
+            _write_batch(connection, [change])
+        return
+    for (_, done), result in zip(changes, results, strict=True):
+        done.set_result(result)
 
 
-def _set_up_sqlite(engine: Engine) -> None:
+def _open_engine(data_dir: Path) -> Engine:
+    engine = create_engine(
+        f"sqlite:///{(data_dir / 'understudy.sqlite3').absolute()}",
+        pool_size=READERS + 2,
+        connect_args={"check_same_thread": False},
+        # A statement's values are prompts and addresses: no error message may carry them.
+        hide_parameters=True,
+    )
+
     @event.listens_for(engine, "connect")
     def open_connection(connection, record) -> None:
         # The driver must not begin transactions by itself: `begin` below does.
@@ -113,4 +179,7 @@ def _set_up_sqlite(engine: Engine) -> None:
     @event.listens_for(engine, "begin")
     def begin(connection) -> None:
         write = connection.get_execution_options().get("understudy_write", False)
+        # Taking the write lock at once cannot deadlock with another process's transaction.
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    return engine

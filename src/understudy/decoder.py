@@ -17,13 +17,16 @@ import signal
 import sys
 import warnings
 from collections.abc import AsyncIterator
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Self
 
 import msgspec
 from PIL import AvifImagePlugin
 
 from .errors import InvalidRequest, ServiceError, TooLarge, UnderstudyError
 from .pictures import MAX_SIDE, check_length, decode_picture, name_picture
+
+if TYPE_CHECKING:
+    from .settings import Settings
 
 # A PNG never needs more than its pixels do uncompressed, and one byte a row.
 _MAX_REPLY_BYTES = 4 * MAX_SIDE * MAX_SIDE
@@ -92,6 +95,16 @@ class PictureDecoder:
         for child in self._children:
             self._idle.put_nowait(child)
         self._closed = False
+
+    @classmethod
+    def from_settings(cls, settings: Settings, *, processes: int = 1) -> Self:
+        """The decoder that the settings describe."""
+        return cls(
+            max_bytes=settings.max_picture_bytes,
+            max_pixels=settings.max_picture_pixels,
+            memory_bytes=settings.decoder_memory_bytes,
+            processes=processes,
+        )
 
     @property
     def process_ids(self) -> list[int]:

@@ -15,13 +15,16 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import httpcore2
 import httpx2
 
 from .errors import InferenceFailed
 from .pictures import name_picture
+
+if TYPE_CHECKING:
+    from .settings import Settings
 
 MAX_REDIRECTS = 5
 MAX_ADDRESSES = 4
@@ -106,6 +109,15 @@ class PictureFetcher:
         # Threads of its own: a host whose name servers stall must not hold up the event
         # loop's other thread work.
         self._threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="resolve")
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """The fetcher that the settings describe."""
+        return cls(
+            max_bytes=settings.max_picture_bytes,
+            timeout_seconds=settings.fetch_timeout_seconds,
+            allowed_hosts=settings.allowed_hosts,
+        )
 
     async def fetch(self, url: str, field: str | None = None) -> bytes:
         """Download the file at `url`, through at most five redirects.

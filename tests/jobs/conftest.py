@@ -11,7 +11,9 @@ import pytest
 from understudy.accounts.keys import Key, KeyStore
 from understudy.database import Database, migrate_database
 from understudy.jobs.events import ChangeFeed
-from understudy.jobs.store import Job, NewJob, Store
+from understudy.jobs.files import FileStore
+from understudy.jobs.job import Job, NewJob
+from understudy.jobs.store import Store
 
 
 @pytest.fixture
@@ -21,6 +23,12 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
     database = Database.open(tmp_path)
     yield Store(database, ChangeFeed())
     await database.close()
+
+
+@pytest.fixture
+def files(store: Store) -> FileStore:
+    """The files beside the store."""
+    return FileStore(store.database)
 
 
 @pytest.fixture

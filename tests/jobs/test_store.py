@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 
 from understudy.errors import RateLimited
-from understudy.jobs.store import StoredFile
+from understudy.jobs.files import StoredFile
 
 LEASE = 30.0
 
@@ -30,6 +30,11 @@ def output_file(job, name="a.png", **values) -> StoredFile:
     )
 
 
+async def claim(store, lease_seconds):
+    """The one job whose turn it is, or None."""
+    return next(iter(await store.claim(lease_seconds)), None)
+
+
 async def complete(store, job, name="a.png") -> bool:
     return await store.complete(
         job,
@@ -40,10 +45,10 @@ async def complete(store, job, name="a.png") -> bool:
     )
 
 
-async def test_a_job_goes_from_queued_to_completed(store, key, submit):
+async def test_a_job_goes_from_queued_to_completed(store, files, key, submit):
     submitted = await submit(key)
     assert (submitted.status, submitted.stage, submitted.version) == ("QUEUED", "waiting", 1)
-    held = await store.claim(LEASE)
+    held = await claim(store, LEASE)
     assert held.id == submitted.id
     assert held.status == "QUEUED", "a claimed job waits until a worker begins"
     assert await store.begin(held)
@@ -56,23 +61,23 @@ async def test_a_job_goes_from_queued_to_completed(store, key, submit):
     assert ended.warnings == ["w"]
     assert ended.seed == 2**53 - 1
     assert submitted.version < running.version < ended.version
-    assert (await store.get_file("a.png")).job_id == ended.id
+    assert (await files.find("a.png")).job_id == ended.id
 
 
 async def test_one_key_is_served_in_order(store, key, submit):
     jobs = [await submit(key) for _ in range(5)]
-    claimed = [await store.claim(LEASE) for _ in range(5)]
+    claimed = [await claim(store, LEASE) for _ in range(5)]
     assert [job.id for job in claimed] == [job.id for job in jobs]
-    assert await store.claim(LEASE) is None
+    assert await claim(store, LEASE) is None
 
 
 async def test_a_thousand_jobs_of_one_key_do_not_starve_another(store, key, other_key, submit):
     for _ in range(100):
         await submit(key)
     for _ in range(3):
-        await store.claim(LEASE)
+        await claim(store, LEASE)
     late = [await submit(other_key) for _ in range(3)]
-    order = [(await store.claim(LEASE)) for _ in range(8)]
+    order = [(await claim(store, LEASE)) for _ in range(8)]
     places = [index for index, job in enumerate(order) if job.id in {one.id for one in late}]
     assert len(places) == 3
     assert places[0] <= 1
@@ -84,42 +89,42 @@ async def test_a_key_that_asks_one_at_a_time_alternates_with_a_crowd(store, key,
         await submit(key)
     for _ in range(5):
         lone = await submit(other_key)
-        served = [(await store.claim(LEASE)).id for _ in range(2)]
+        served = [(await claim(store, LEASE)).id for _ in range(2)]
         assert lone.id in served
 
 
 async def test_two_claims_never_get_the_same_job(store, key, submit):
     for _ in range(20):
         await submit(key)
-    claimed = await asyncio.gather(*(store.claim(LEASE) for _ in range(30)))
+    claimed = await asyncio.gather(*(claim(store, LEASE) for _ in range(30)))
     ids = [job.id for job in claimed if job is not None]
     assert len(ids) == len(set(ids)) == 20
 
 
-async def test_a_holder_that_lost_its_lease_changes_nothing(store, key, submit):
+async def test_a_holder_that_lost_its_lease_changes_nothing(store, files, key, submit):
     await submit(key)
-    old = await store.claim(LEASE)
+    old = await claim(store, LEASE)
     assert await store.free_leases() == 1
-    new = await store.claim(LEASE)
+    new = await claim(store, LEASE)
     assert (new.id, new.token) == (old.id, old.token + 2)
     assert not await store.begin(old)
     assert not await store.record_step(old, 3)
     assert not await store.release(old, count_attempt=True)
     assert not await store.fail(old, code="engine_error", error="late")
     assert not await complete(store, old)
-    assert await store.get_file("a.png") is None, "a refused end leaves no file behind"
+    assert await files.find("a.png") is None, "a refused end leaves no file behind"
     assert await complete(store, new, "b.png")
     assert (await store.get(new.id)).attempts == 0
 
 
 async def test_a_lease_that_ran_out_is_freed_without_an_attempt(store, key, submit):
     await submit(key)
-    held = await store.claim(0.01)
+    held = await claim(store, 0.01)
     await asyncio.sleep(0.02)
     assert await store.free_leases(expired_before=time.time()) == 1
     again = await store.get(held.id)
     assert (again.status, again.attempts, again.lease_expires_at) == ("QUEUED", 0, None)
-    fresh = await store.claim(LEASE)
+    fresh = await claim(store, LEASE)
     assert await store.free_leases(expired_before=time.time()) == 0
     assert await store.extend_leases([held], LEASE) == set()
     assert await store.extend_leases([fresh], LEASE) == {fresh.id}
@@ -128,10 +133,10 @@ async def test_a_lease_that_ran_out_is_freed_without_an_attempt(store, key, subm
 async def test_a_released_job_keeps_its_turn_and_counts_its_attempt(store, key, submit):
     first = await submit(key)
     await submit(key)
-    held = await store.claim(LEASE)
+    held = await claim(store, LEASE)
     assert await store.begin(held)
     assert await store.release(held, count_attempt=True)
-    again = await store.claim(LEASE)
+    again = await claim(store, LEASE)
     assert (again.id, again.attempts, again.step) == (first.id, 1, 0)
 
 
@@ -139,7 +144,7 @@ async def test_cancelling_ends_a_waiting_and_a_running_job_at_once(store, key, o
     waiting, running = await submit(key), await submit(key)
     job, ended = await store.cancel(waiting.id, key.account_id)
     assert (job.status, job.error_code, ended) == ("FAILED", "cancelled", True)
-    held = await store.claim(LEASE)
+    held = await claim(store, LEASE)
     assert held.id == running.id
     taken = []
     store.feed.observe_taken(taken.append)
@@ -159,7 +164,7 @@ async def test_a_full_queue_refuses(store, key, submit):
         await submit(key, queue_limit=1)
     assert caught.value.code == "queue_full"
     assert caught.value.retry_after_seconds > 0
-    await store.claim(LEASE)
+    await claim(store, LEASE)
 
 
 async def test_jobs_are_their_account_s_alone(store, key, other_key, submit):
@@ -186,40 +191,40 @@ async def test_queue_position_counts_who_is_before(store, key, other_key, submit
 
 async def test_waiting_jobs_expire_and_running_ones_do_not(store, key, submit):
     await submit(key)
-    running = await store.claim(LEASE)
+    running = await claim(store, LEASE)
     waiting = await submit(key)
     assert await store.expire_waiting(time.time() + 1) == 1
     assert (await store.get(waiting.id)).error_code == "expired"
     assert (await store.get(running.id)).status == "QUEUED"
 
 
-async def test_old_jobs_are_forgotten_and_their_files_expire(store, key, submit):
+async def test_old_jobs_are_forgotten_and_their_files_expire(store, files, key, submit):
     await submit(key)
-    held = await store.claim(LEASE)
+    held = await claim(store, LEASE)
     await complete(store, held)
     assert await store.forget_ended(time.time() - 60) == 0
     assert await store.forget_ended(time.time() + 1) == 1
     assert await store.get(held.id) is None
-    assert await store.get_file("a.png") is None
-    assert await store.list_expired_files() == ["a.png"]
-    await store.forget_files(["a.png"])
-    assert await store.list_file_names() == set()
+    assert await files.find("a.png") is None
+    assert await files.list_expired() == ["a.png"]
+    await files.forget(["a.png"])
+    assert await files.list_names() == set()
 
 
-async def test_inputs_expire_with_the_job_s_end(store, key, submit):
+async def test_inputs_expire_with_the_job_s_end(store, files, key, submit):
     job = await submit(key)
-    await store.add_file(output_file(job, "in.png", kind="input"))
-    held = await store.claim(LEASE)
-    assert await store.get_file("in.png") is not None
+    await files.add([output_file(job, "in.png", kind="input")])
+    held = await claim(store, LEASE)
+    assert await files.find("in.png") is not None
     await complete(store, held)
-    assert await store.list_expired_files() == ["in.png"]
+    assert await files.list_expired() == ["in.png"]
 
 
 async def test_a_listener_is_woken_by_a_change(store, key, submit):
     job = await submit(key)
     with store.feed.listen(job.id) as changed:
         assert not changed.is_set()
-        held = await store.claim(LEASE)
+        held = await claim(store, LEASE)
         await store.begin(held)
         await asyncio.wait_for(changed.wait(), 1)
 
@@ -227,5 +232,20 @@ async def test_a_listener_is_woken_by_a_change(store, key, submit):
 async def test_mean_inference_time(store, key, submit):
     assert await store.mean_inference_seconds() is None
     await submit(key)
-    await complete(store, await store.claim(LEASE))
+    await complete(store, await claim(store, LEASE))
     assert await store.mean_inference_seconds() == 1.0
+
+
+async def test_several_are_claimed_in_the_order_of_their_turns(store, key, other_key, submit):
+    first = [await submit(key) for _ in range(3)]
+    second = [await submit(other_key) for _ in range(3)]
+    claimed = await store.claim(LEASE, limit=4)
+    assert [job.id for job in claimed] == [first[0].id, second[0].id, first[1].id, second[1].id]
+    assert len(await store.claim(LEASE, limit=4)) == 2
+
+
+async def test_a_queue_that_drained_takes_jobs_again(store, key, submit):
+    for _ in range(3):
+        await submit(key, queue_limit=1)
+        held = await claim(store, LEASE)
+        await store.begin(held)

@@ -267,3 +267,11 @@ def test_a_body_that_goes_on(http):
 
     answer = http.post(f"/v2/{SLUG}", content=endless(), headers={"content-type": "application/json"})
     check(answer, 413, "too_large")
+
+
+@pytest.mark.parametrize("request_id", ["%F1%B4%AA%AF", "%0d%0aSet-Cookie:x", "%00", "%F0%9F%98%80"])
+def test_ids_that_no_header_can_carry(http, request_id):
+    for method, route in (("DELETE", ""), ("PUT", "/cancel"), ("GET", ""), ("GET", "/status")):
+        answer = http.request(method, f"/v2/requests/{request_id}{route}")
+        assert answer.status_code == 404
+        assert "set-cookie" not in answer.headers

@@ -11,8 +11,7 @@ import time
 import uuid
 from dataclasses import dataclass
 
-from sqlalchemy import func, insert, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, func, insert, select, update
 
 from ..database import Database
 from ..errors import Conflict, NotFound
@@ -57,14 +56,15 @@ class KeyStore:
         secret = PREFIX + secrets.token_urlsafe(32)
         now = time.time()
         key_id = str(uuid.uuid4())
-        async with self.database.write() as connection:
-            if account is not None:
-                account_id = await _find_account(connection, account)
+
+        def write(connection: Connection) -> None:
+            if account is None:
+                account_id = _open_account(connection, name, now)
+            else:
+                account_id = _find_account(connection, account)
                 if account_id is None:
                     raise NotFound(f"No account is named {account!r}; `understudy keys list` shows them.")
-            else:
-                account_id = await _open_account(connection, name, now)
-            await connection.execute(
+            connection.execute(
                 insert(keys).values(
                     id=key_id,
                     account_id=account_id,
@@ -74,20 +74,20 @@ class KeyStore:
                     created_at=now,
                 )
             )
-        row = await self._get(key_id)
-        return secret, row
+
+        await self.database.write(write)
+        return secret, await self._get(key_id)
 
     async def find(self, key: str) -> Key | None:
         """The row of a key that may be used; None when it is unknown or revoked."""
         query = _select_keys().where(keys.c.digest == digest_key(key), keys.c.revoked_at.is_(None))
-        async with self.database.read() as connection:
-            row = (await connection.execute(query)).one_or_none()
+        row = await self.database.read(lambda connection: connection.execute(query).one_or_none())
         return None if row is None else Key(**row._mapping)
 
     async def list(self) -> list[Key]:
         """Every key, oldest first, revoked ones too."""
-        async with self.database.read() as connection:
-            rows = (await connection.execute(_select_keys().order_by(keys.c.created_at))).all()
+        query = _select_keys().order_by(keys.c.created_at)
+        rows = await self.database.read(lambda connection: connection.execute(query).all())
         return [Key(**row._mapping) for row in rows]
 
     async def revoke(self, prefix_or_id: str) -> Key:
@@ -110,20 +110,18 @@ class KeyStore:
             raise Conflict(
                 f"Several keys begin with {prefix_or_id[:10]!r}; name one by its id.", code="ambiguous_key"
             )
-        async with self.database.write() as connection:
-            await connection.execute(
-                update(keys).where(keys.c.id == found[0].id).values(revoked_at=time.time())
-            )
+        revoke = update(keys).where(keys.c.id == found[0].id).values(revoked_at=time.time())
+        await self.database.write(lambda connection: connection.execute(revoke).rowcount)
         return await self._get(found[0].id)
 
     async def count(self) -> int:
         """How many keys there are, revoked ones too."""
-        async with self.database.read() as connection:
-            return await connection.scalar(select(func.count()).select_from(keys)) or 0
+        query = select(func.count()).select_from(keys)
+        return await self.database.read(lambda connection: connection.scalar(query)) or 0
 
     async def _get(self, key_id: str) -> Key:
-        async with self.database.read() as connection:
-            row = (await connection.execute(_select_keys().where(keys.c.id == key_id))).one()
+        query = _select_keys().where(keys.c.id == key_id)
+        row = await self.database.read(lambda connection: connection.execute(query).one())
         return Key(**row._mapping)
 
 
@@ -139,14 +137,14 @@ def _select_keys():
     ).join_from(keys, accounts, keys.c.account_id == accounts.c.id)
 
 
-async def _find_account(connection: AsyncConnection, name: str) -> str | None:
-    return await connection.scalar(select(accounts.c.id).where(accounts.c.name == name))
+def _find_account(connection: Connection, name: str) -> str | None:
+    return connection.scalar(select(accounts.c.id).where(accounts.c.name == name))
 
 
-async def _open_account(connection: AsyncConnection, name: str, now: float) -> str:
+def _open_account(connection: Connection, name: str, now: float) -> str:
     account_id = str(uuid.uuid4())
-    taken = await _find_account(connection, name) is not None
-    await connection.execute(
+    taken = _find_account(connection, name) is not None
+    connection.execute(
         insert(accounts).values(
             id=account_id, name=f"{name}-{account_id[:8]}" if taken else name, created_at=now
         )

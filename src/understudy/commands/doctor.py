@@ -276,10 +276,10 @@ def _check_database(settings: Settings) -> Iterator[Finding]:
 def _check_decoder(settings: Settings) -> Iterator[Finding]:
     import uvloop
 
-    from .draw import open_decoder
+    from ..decoder import PictureDecoder
 
     async def decode() -> None:
-        decoder = open_decoder(settings)
+        decoder = PictureDecoder.from_settings(settings)
         try:
             await decoder.decode(_smallest_picture())
         finally:

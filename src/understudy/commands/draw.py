@@ -121,26 +121,16 @@ def draw_alone(
     return uvloop.run(_draw_alone(Parameters.model_validate(given), files, model, settings, progress))
 
 
-def open_decoder(settings: Settings) -> PictureDecoder:
-    """The child process that reads pictures, with the limits of the settings."""
-    from ..decoder import PictureDecoder
-
-    return PictureDecoder(
-        max_bytes=settings.max_picture_bytes,
-        max_pixels=settings.max_picture_pixels,
-        memory_bytes=settings.decoder_memory_bytes,
-    )
-
-
 async def _draw_alone(
     parameters: Parameters, files: list[Path], model: str, settings: Settings, progress: JobProgress
 ) -> Drawing:
+    from ..decoder import PictureDecoder
     from ..executors import WorkerLost
     from ..executors.local import LocalExecutor
     from ..jobs.tasks import build_tasks, count_steps
 
     started = time.monotonic()
-    decoder = open_decoder(settings)
+    decoder = PictureDecoder.from_settings(settings)
     executor = LocalExecutor(settings.model_copy(update={"devices": 1}))
     seed = secrets.randbelow(MAX_SEED + 1) if parameters.seed == -1 else parameters.seed
     try:
@@ -181,11 +171,7 @@ async def _read_picture(settings: Settings, decoder: PictureDecoder, text: str, 
         return await decoder.decode(source.data, field)
     from ..fetch import PictureFetcher
 
-    fetcher = PictureFetcher(
-        max_bytes=settings.max_picture_bytes,
-        timeout_seconds=settings.fetch_timeout_seconds,
-        allowed_hosts=settings.allowed_hosts,
-    )
+    fetcher = PictureFetcher.from_settings(settings)
     try:
         return await decoder.decode(await fetcher.fetch(source.url, field), field)
     finally:

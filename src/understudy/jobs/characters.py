@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from sqlalchemy import and_, delete, insert, select, update
+from sqlalchemy import Connection, and_, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from ..database import Database
 from ..errors import Conflict, NotFound
-from .store import StoredFile
+from .files import StoredFile, insert_files
 from .tables import characters, files
 
 
@@ -44,10 +44,13 @@ class CharacterStore:
             file_name=picture.name,
             created_at=time.time(),
         )
+
+        def write(connection: Connection) -> None:
+            insert_files(connection, [picture])
+            connection.execute(insert(characters), [vars(character)])
+
         try:
-            async with self.database.write() as connection:
-                await connection.execute(insert(files), [vars(picture)])
-                await connection.execute(insert(characters), [vars(character)])
+            await self.database.write(write)
         except IntegrityError:
             raise Conflict(
                 f"There is a character named {name!r} already; delete it first or choose another name.",
@@ -59,8 +62,8 @@ class CharacterStore:
     async def list(self, account_id: str) -> list[Character]:
         """An account's characters by name."""
         query = select(characters).where(characters.c.account_id == account_id).order_by(characters.c.name)
-        async with self.database.read() as connection:
-            return [Character(**row._mapping) for row in (await connection.execute(query)).all()]
+        rows = await self.database.read(lambda connection: connection.execute(query).all())
+        return [Character(**row._mapping) for row in rows]
 
     async def find(self, account_id: str, name: str) -> Character:
         """One of an account's characters.
@@ -69,8 +72,7 @@ class CharacterStore:
             NotFound: the account has none of that name (`character_not_found`).
         """
         query = select(characters).where(_named(account_id, name))
-        async with self.database.read() as connection:
-            row = (await connection.execute(query)).one_or_none()
+        row = await self.database.read(lambda connection: connection.execute(query).one_or_none())
         if row is None:
             raise _not_found(name)
         return Character(**row._mapping)
@@ -81,16 +83,17 @@ class CharacterStore:
         Raises:
             NotFound: the account has none of that name (`character_not_found`).
         """
-        async with self.database.write() as connection:
-            deleted = await connection.execute(
+
+        def write(connection: Connection) -> None:
+            deleted = connection.execute(
                 delete(characters).where(_named(account_id, name)).returning(characters.c.file_name)
             )
             file_name = deleted.scalar_one_or_none()
             if file_name is None:
                 raise _not_found(name)
-            await connection.execute(
-                update(files).where(files.c.name == file_name).values(expires_at=time.time())
-            )
+            connection.execute(update(files).where(files.c.name == file_name).values(expires_at=time.time()))
+
+        await self.database.write(write)
 
 
 def _named(account_id: str, name: str):

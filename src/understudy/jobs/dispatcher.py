@@ -28,7 +28,9 @@ from ..fetch import PictureFetcher
 from ..meters import Meters
 from ..parameters import Parameters
 from ..settings import Settings
-from .store import Job, Store, StoredFile
+from .files import FileStore, StoredFile
+from .job import Job
+from .store import Store
 from .tasks import build_tasks
 
 log = logging.getLogger(__name__)
@@ -61,6 +63,7 @@ class Dispatcher:
         self,
         settings: Settings,
         store: Store,
+        files: FileStore,
         blobs: BlobStore,
         decoder: PictureDecoder,
         fetcher: PictureFetcher,
@@ -69,6 +72,7 @@ class Dispatcher:
     ) -> None:
         self._settings = settings
         self._store = store
+        self._files = files
         self._blobs = blobs
         self._decoder = decoder
         self._fetcher = fetcher
@@ -78,6 +82,7 @@ class Dispatcher:
         self._preparing = 0
         self._prepared = 0
         self._stopping = False
+        self._stop_by = 0.0
         self._loops: tuple[asyncio.Task[None], asyncio.Task[None]] | None = None
         self._cancels: set[asyncio.Task[None]] = set()
 
@@ -90,13 +95,14 @@ class Dispatcher:
         )
 
     def stop_claiming(self) -> None:
-        """Claim no more; what is held goes on."""
-        self._stopping = True
+        """Claim no more; what is held goes on, for the grace time at most."""
+        if not self._stopping:
+            self._stopping = True
+            self._stop_by = time.monotonic() + self._settings.shutdown_grace_seconds
 
     async def stop(self) -> None:
         """Claim no more; let running jobs end within the grace time; give the rest back."""
-        self._stopping = True
-        self._store.feed.wake()
+        self.stop_claiming()
         claiming, keeping = self._loops or (None, None)
         if claiming is not None:
             claiming.cancel()
@@ -106,7 +112,7 @@ class Dispatcher:
                 held.work.cancel()
         works = [held.work for held in self._held.values() if held.work is not None]
         if works:
-            await asyncio.wait(works, timeout=self._settings.shutdown_grace_seconds)
+            await asyncio.wait(works, timeout=max(0.0, self._stop_by - time.monotonic()))
         for work in works:
             work.cancel()
         await asyncio.gather(*works, *self._cancels, return_exceptions=True)
@@ -120,13 +126,14 @@ class Dispatcher:
         while True:
             try:
                 while self._has_room():
-                    job = await self._store.claim(self._settings.lease_seconds)
-                    if job is None:
+                    claimed = await self._store.claim(self._settings.lease_seconds)
+                    if not claimed:
                         break
-                    held = _Held(job)
-                    self._held[job.id] = held
-                    self._preparing += 1
-                    held.work = asyncio.create_task(self._carry_out(held))
+                    for job in claimed:
+                        held = _Held(job)
+                        self._held[job.id] = held
+                        self._preparing += 1
+                        held.work = asyncio.create_task(self._carry_out(held))
             except Exception:
                 log.exception("Claiming a job failed.")
                 await asyncio.sleep(RETRY_SECONDS)
@@ -275,8 +282,7 @@ class Dispatcher:
                 kept = await self._complete(job, [drawn[task.id] for task in tasks], names)
         finally:
             if not kept:
-                for name in names.values():
-                    await self._blobs.delete(name)
+                await delete_rowless(self._files, self._blobs, list(names.values()))
 
     async def _complete(self, job: Job, drawn: Sequence[Drawn], names: dict[str, str]) -> bool:
         now = time.time()
@@ -360,6 +366,13 @@ class _Progress:
         self._written_at = time.monotonic()
         preview, self._preview = self._preview, None
         await self._store.record_step(self._job, done, preview)
+
+
+async def delete_rowless(files: FileStore, blobs: BlobStore, names: Sequence[str]) -> None:
+    """Delete bytes whose row was not written: also a cancelled write may have been carried out."""
+    for name in names:
+        if await files.find(name) is None:
+            await blobs.delete(name)
 
 
 async def wait_until_ended(store: Store, job: Job, timeout_seconds: float) -> Job:

@@ -49,6 +49,12 @@ class ChangeFeed:
             if not self._listeners[job_id]:
                 del self._listeners[job_id]
 
+    def wake_listeners(self) -> None:
+        """Wake everyone who listens to any job: the service stops."""
+        for events in self._listeners.values():
+            for event in events:
+                event.set()
+
     def wake(self) -> None:
         """Wake whoever waits for work."""
         self._work.set()

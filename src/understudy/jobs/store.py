@@ -12,92 +12,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import and_, delete, func, insert, or_, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, and_, bindparam, case, delete, func, insert, or_, select, update
 
 from ..database import Database
 from ..errors import RateLimited
 from .events import ChangeFeed
+from .files import StoredFile, expire_inputs, insert_files
+from .job import ENDED, Job, NewJob
 from .tables import files, jobs, waiting
-
-ENDED = ("COMPLETED", "FAILED")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """A job's row."""
-
-    sequence: int
-    id: str
-    account_id: str
-    key_id: str
-    model: str
-    parameters: dict[str, Any]
-    inputs: dict[str, Any]
-    seed: int
-    warnings: list[str]
-    status: str
-    version: int
-    stage: str
-    step: int
-    steps: int
-    preview: bytes | None
-    turn: int
-    token: int
-    lease_expires_at: float | None
-    attempts: int
-    created_at: float
-    started_at: float | None
-    ended_at: float | None
-    images: list[dict[str, Any]] | None
-    inference_seconds: float | None
-    error_code: str | None
-    error: str | None
-
-    @property
-    def ended(self) -> bool:
-        """Whether the job has its end."""
-        return self.status in ENDED
-
-
-@dataclass(frozen=True, kw_only=True)
-class NewJob:
-    """What a job is submitted with; `steps` is the number of denoising steps over all its pictures."""
-
-    id: str
-    account_id: str
-    key_id: str
-    model: str
-    parameters: dict[str, Any]
-    inputs: dict[str, Any]
-    seed: int
-    steps: int
-    warnings: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True, kw_only=True)
-class StoredFile:
-    """The row of a file in the blob store; `kind` is output, input, upload or character."""
-
-    name: str
-    account_id: str
-    kind: str
-    content_type: str
-    size: int
-    created_at: float
-    job_id: str | None = None
-    expires_at: float | None = None
 
 
 class Store:
-    """Every question and change that touches jobs and their files."""
+    """Every question and change that touches jobs."""
 
     def __init__(self, database: Database, feed: ChangeFeed) -> None:
         self.database = database
         self.feed = feed
+        # At least as many as wait: counting them all at each submit would cost more than the rest.
+        self._most_queued: int | None = None
 
     # Submitting and looking.
 
@@ -111,72 +46,55 @@ class Store:
         Raises:
             RateLimited: `queue_limit` jobs wait already (`queue_full`).
         """
-        async with self.database.write() as connection:
-            queued = await connection.scalar(select(func.count()).where(jobs.c.status == "QUEUED"))
-            if queued >= queue_limit:
-                raise RateLimited(
-                    f"The queue is full ({queue_limit} jobs wait); try again in a few seconds.",
-                    code="queue_full",
-                    retry_after_seconds=5,
-                )
-            own = await connection.scalar(
-                select(func.max(jobs.c.turn)).where(jobs.c.key_id == new.key_id, jobs.c.status == "QUEUED")
-            )
-            served = await connection.scalar(select(func.min(jobs.c.turn)).where(waiting))
-            turn = max(-1 if own is None else own, -1 if served is None else served - 1) + 1
-            row = await connection.execute(
-                insert(jobs)
-                .values(
-                    id=new.id,
-                    account_id=new.account_id,
-                    key_id=new.key_id,
-                    model=new.model,
-                    parameters=new.parameters,
-                    inputs=new.inputs,
-                    seed=new.seed,
-                    warnings=new.warnings,
-                    status="QUEUED",
-                    version=1,
-                    stage="waiting",
-                    step=0,
-                    steps=new.steps,
-                    turn=turn,
-                    token=0,
-                    attempts=0,
-                    created_at=time.time(),
-                )
-                .returning(*jobs.c)
-            )
-            job = _job(row.one())
-            await _insert_files(connection, [replace(file, job_id=new.id) for file in inputs])
+        values = {
+            **vars(new),
+            "status": "QUEUED",
+            "version": 1,
+            "stage": "waiting",
+            "step": 0,
+            "token": 0,
+            "attempts": 0,
+            "created_at": time.time(),
+        }
+        rows = [replace(file, job_id=new.id) for file in inputs]
+
+        def write(connection: Connection) -> Job:
+            self._check_room(connection, queue_limit)
+            turn = connection.scalar(_next_turn, {"key_id": new.key_id})
+            row = connection.execute(_insert_job, {**values, "turn": turn}).one()
+            insert_files(connection, rows)
+            return _job(row)
+
+        job = await self.database.write(write)
         self.feed.publish(job.id, queue=True)
         return job
 
     async def get(self, job_id: str, account_id: str | None = None) -> Job | None:
         """A job by its id; None when there is none, or when it is not this account's."""
-        query = select(jobs).where(jobs.c.id == job_id)
-        if account_id is not None:
-            query = query.where(jobs.c.account_id == account_id)
-        async with self.database.read() as connection:
-            row = (await connection.execute(query)).one_or_none()
-        return None if row is None else _job(row)
+        row = await self.database.read(
+            lambda connection: connection.execute(_select_job, {"job_id": job_id}).one_or_none()
+        )
+        if row is None or (account_id is not None and row.account_id != account_id):
+            return None
+        return _job(row)
 
     async def count_ahead(self, job: Job) -> int:
         """How many waiting jobs have their turn before this one."""
         before = or_(jobs.c.turn < job.turn, and_(jobs.c.turn == job.turn, jobs.c.sequence < job.sequence))
-        async with self.database.read() as connection:
-            return await connection.scalar(select(func.count()).where(waiting, before)) or 0
+        query = select(func.count()).where(waiting, before)
+        return await self.database.read(lambda connection: connection.scalar(query)) or 0
 
     async def count_by_status(self) -> dict[str, int]:
         """How many jobs are QUEUED and PROCESSING."""
-        query = (
-            select(jobs.c.status, func.count())
-            .where(jobs.c.status.in_(("QUEUED", "PROCESSING")))
-            .group_by(jobs.c.status)
-        )
-        async with self.database.read() as connection:
-            counts = dict((await connection.execute(query)).tuples().all())
-        return {status: counts.get(status, 0) for status in ("QUEUED", "PROCESSING")}
+        statuses = ("QUEUED", "PROCESSING")
+
+        def ask(connection: Connection) -> dict[str, int]:
+            return {
+                status: connection.scalar(select(func.count()).where(jobs.c.status == status)) or 0
+                for status in statuses
+            }
+
+        return await self.database.read(ask)
 
     async def list_history(
         self, account_id: str, *, limit: int, before: int | None = None, status: str | None = None
@@ -188,31 +106,39 @@ class Store:
         if status is not None:
             query = query.where(jobs.c.status == status)
         query = query.order_by(jobs.c.sequence.desc()).limit(limit)
-        async with self.database.read() as connection:
-            return [_job(row) for row in (await connection.execute(query)).all()]
+        return [_job(row) for row in await self.database.read(lambda c: c.execute(query).all())]
+
+    async def mean_inference_seconds(self, last: int = 20) -> float | None:
+        """The mean compute time of the last completed jobs; None when there is none."""
+        recent = (
+            select(jobs.c.inference_seconds)
+            .where(jobs.c.ended_at.is_not(None), jobs.c.status == "COMPLETED")
+            .order_by(jobs.c.ended_at.desc())
+            .limit(last)
+            .subquery()
+        )
+        query = select(func.avg(recent.c.inference_seconds))
+        return await self.database.read(lambda connection: connection.scalar(query))
 
     # Holding a job.
 
-    async def claim(self, lease_seconds: float) -> Job | None:
-        """Lease the waiting job whose turn it is; None when none waits."""
-        now = time.time()
-        first = (
+    async def claim(self, lease_seconds: float, limit: int = 1) -> list[Job]:
+        """Lease the waiting jobs whose turn it is, in the order of their turns."""
+        next_ones = (
             select(jobs.c.sequence)
             .where(waiting)
             .order_by(jobs.c.turn, jobs.c.sequence)
-            .limit(1)
+            .limit(limit)
             .with_for_update(skip_locked=True)
-            .scalar_subquery()
         )
-        statement = (
+        claim = (
             update(jobs)
-            .where(jobs.c.sequence == first)
-            .values(token=jobs.c.token + 1, lease_expires_at=now + lease_seconds)
+            .where(jobs.c.sequence.in_(next_ones.scalar_subquery()))
+            .values(token=jobs.c.token + 1, lease_expires_at=time.time() + lease_seconds)
             .returning(*jobs.c)
         )
-        async with self.database.write() as connection:
-            row = (await connection.execute(statement)).one_or_none()
-        return None if row is None else _job(row)
+        rows = await self.database.write(lambda connection: connection.execute(claim).all())
+        return sorted(map(_job, rows), key=lambda job: (job.turn, job.sequence))
 
     async def begin(self, job: Job) -> bool:
         """Say that a worker has begun: PROCESSING. False when the lease is lost."""
@@ -232,16 +158,16 @@ class Store:
 
     async def extend_leases(self, held: Sequence[Job], lease_seconds: float) -> set[str]:
         """Keep the leases of these jobs; return the ids of those that are still held."""
-        kept: set[str] = set()
-        expires_at = time.time() + lease_seconds
-        async with self.database.write() as connection:
-            for job in held:
-                result = await connection.execute(
-                    update(jobs).where(_holds(job)).values(lease_expires_at=expires_at)
-                )
-                if result.rowcount:
-                    kept.add(job.id)
-        return kept
+        extend = {"lease_expires_at": time.time() + lease_seconds}
+
+        def write(connection: Connection) -> set[str]:
+            return {
+                job.id
+                for job in held
+                if connection.execute(update(jobs).where(_holds(job)).values(extend)).rowcount
+            }
+
+        return await self.database.write(write)
 
     async def complete(
         self,
@@ -254,60 +180,34 @@ class Store:
     ) -> bool:
         """End a job COMPLETED, with its files, in one transaction. False when the lease is lost."""
         now = time.time()
-        async with self.database.write() as connection:
-            ended = await connection.execute(
-                update(jobs)
-                .where(_holds(job))
-                .values(
-                    status="COMPLETED",
-                    stage="done",
-                    step=jobs.c.steps,
-                    images=images,
-                    inference_seconds=inference_seconds,
-                    warnings=[*job.warnings, *warnings],
-                    started_at=func.coalesce(jobs.c.started_at, now),
-                    **_end(now),
-                )
-            )
-            if ended.rowcount:
-                await _insert_files(connection, outputs)
-                await _expire_inputs(connection, job.id, now)
-        if ended.rowcount:
-            self.feed.publish(job.id)
-        return bool(ended.rowcount)
+        values = {
+            "status": "COMPLETED",
+            "stage": "done",
+            "step": jobs.c.steps,
+            "images": images,
+            "inference_seconds": inference_seconds,
+            "warnings": [*job.warnings, *warnings],
+            "started_at": func.coalesce(jobs.c.started_at, now),
+        }
+        return await self._end(job, now, values, outputs)
 
     async def fail(self, job: Job, *, code: str, error: str, count_attempt: bool = False) -> bool:
         """End a job FAILED. False when the lease is lost."""
-        now = time.time()
-        async with self.database.write() as connection:
-            ended = await connection.execute(
-                update(jobs)
-                .where(_holds(job))
-                .values(
-                    status="FAILED",
-                    error_code=code,
-                    error=error,
-                    attempts=jobs.c.attempts + int(count_attempt),
-                    **_end(now),
-                )
-            )
-            if ended.rowcount:
-                await _expire_inputs(connection, job.id, now)
-        if ended.rowcount:
-            self.feed.publish(job.id)
-        return bool(ended.rowcount)
+        values = {
+            "status": "FAILED",
+            "error_code": code,
+            "error": error,
+            "attempts": jobs.c.attempts + int(count_attempt),
+        }
+        return await self._end(job, time.time(), values)
 
     async def release(self, job: Job, *, count_attempt: bool) -> bool:
         """Give a job back to the queue, in its old turn. False when the lease is lost.
 
         `count_attempt` tells a worker's death or hang from a service that merely stopped.
         """
-        return await self._change(
-            job,
-            queue=True,
-            **_back_in_queue,
-            attempts=jobs.c.attempts + int(count_attempt),
-        )
+        attempts = jobs.c.attempts + int(count_attempt)
+        return await self._change(job, queue=True, **_BACK_IN_QUEUE, attempts=attempts)
 
     # What happens to a job from outside.
 
@@ -317,38 +217,35 @@ class Store:
         Returns the job as it then is (None: there is none) and whether this call ended it.
         """
         now = time.time()
-        async with self.database.write() as connection:
-            mine = and_(jobs.c.id == job_id, jobs.c.account_id == account_id)
-            ended = await connection.execute(
-                update(jobs)
-                .where(mine, jobs.c.status.not_in(ENDED))
-                .values(
-                    status="FAILED",
-                    error_code="cancelled",
-                    error="The request was cancelled.",
-                    token=jobs.c.token + 1,
-                    **_end(now),
-                )
+        mine = and_(jobs.c.id == job_id, jobs.c.account_id == account_id)
+        end = (
+            update(jobs)
+            .where(mine, jobs.c.status.not_in(ENDED))
+            .values(
+                status="FAILED",
+                error_code="cancelled",
+                error="The request was cancelled.",
+                token=jobs.c.token + 1,
+                **_ending(now),
             )
-            if ended.rowcount:
-                await _expire_inputs(connection, job_id, now)
-            row = (await connection.execute(select(jobs).where(mine))).one_or_none()
-        if ended.rowcount:
+        )
+
+        def write(connection: Connection) -> tuple[Job | None, bool]:
+            ended = bool(connection.execute(end).rowcount)
+            if ended:
+                expire_inputs(connection, [job_id], now)
+            row = connection.execute(select(jobs).where(mine)).one_or_none()
+            return (None if row is None else _job(row)), ended
+
+        job, ended = await self.database.write(write)
+        if ended:
             self.feed.publish(job_id, taken=True)
-        return (None if row is None else _job(row)), bool(ended.rowcount)
+        return job, ended
 
     async def delete(self, job_id: str, account_id: str) -> bool:
         """Forget an ended job; its files expire now. False when there is none or it has no end yet."""
-        now = time.time()
-        async with self.database.write() as connection:
-            mine = and_(jobs.c.id == job_id, jobs.c.account_id == account_id, jobs.c.status.in_(ENDED))
-            if await connection.scalar(select(func.count()).where(mine)) == 0:
-                return False
-            await connection.execute(
-                update(files).where(files.c.job_id == job_id).values(job_id=None, expires_at=now)
-            )
-            await connection.execute(delete(jobs).where(mine))
-        return True
+        mine = and_(jobs.c.id == job_id, jobs.c.account_id == account_id, jobs.c.status.in_(ENDED))
+        return bool(await self.database.write(lambda connection: _forget(connection, mine)))
 
     async def free_leases(self, expired_before: float | None = None) -> int:
         """Put held jobs back in the queue without counting an attempt; return how many.
@@ -359,14 +256,13 @@ class Store:
         held = jobs.c.lease_expires_at.is_not(None)
         if expired_before is not None:
             held = and_(held, jobs.c.lease_expires_at < expired_before)
-        async with self.database.write() as connection:
-            freed = await connection.execute(
-                update(jobs)
-                .where(held)
-                .values(**_back_in_queue, token=jobs.c.token + 1, version=jobs.c.version + 1)
-                .returning(jobs.c.id)
-            )
-            ids = list(freed.scalars())
+        free = (
+            update(jobs)
+            .where(held)
+            .values(**_BACK_IN_QUEUE, token=jobs.c.token + 1, version=jobs.c.version + 1)
+            .returning(jobs.c.id)
+        )
+        ids = await self.database.write(lambda connection: connection.scalars(free).all())
         for job_id in ids:
             self.feed.publish(job_id, queue=True, taken=True)
         return len(ids)
@@ -374,91 +270,90 @@ class Store:
     async def expire_waiting(self, submitted_before: float) -> int:
         """End waiting jobs that were submitted before a time as FAILED (`expired`); return how many."""
         now = time.time()
-        async with self.database.write() as connection:
-            ended = await connection.execute(
-                update(jobs)
-                .where(waiting, jobs.c.created_at < submitted_before)
-                .values(
-                    status="FAILED",
-                    error_code="expired",
-                    error="The request waited too long for a worker; send it again.",
-                    **_end(now),
-                )
-                .returning(jobs.c.id)
+        end = (
+            update(jobs)
+            .where(waiting, jobs.c.created_at < submitted_before)
+            .values(
+                status="FAILED",
+                error_code="expired",
+                error="The request waited too long for a worker; send it again.",
+                **_ending(now),
             )
-            ids = list(ended.scalars())
+            .returning(jobs.c.id)
+        )
+
+        def write(connection: Connection) -> Sequence[str]:
+            ids = connection.scalars(end).all()
             for job_id in ids:
-                await _expire_inputs(connection, job_id, now)
+                expire_inputs(connection, [job_id], now)
+            return ids
+
+        ids = await self.database.write(write)
         for job_id in ids:
             self.feed.publish(job_id)
         return len(ids)
 
-    async def forget_ended(self, ended_before: float) -> int:
-        """Delete the rows of jobs that ended before a time; their files expire now."""
-        now = time.time()
-        old = select(jobs.c.id).where(jobs.c.ended_at < ended_before)
-        async with self.database.write() as connection:
-            await connection.execute(
-                update(files).where(files.c.job_id.in_(old)).values(job_id=None, expires_at=now)
-            )
-            forgotten = await connection.execute(delete(jobs).where(jobs.c.ended_at < ended_before))
-        return forgotten.rowcount
+    async def forget_ended(self, ended_before: float, limit: int = 500) -> int:
+        """Delete up to `limit` rows of jobs that ended before a time; their files expire now.
 
-    async def mean_inference_seconds(self, last: int = 20) -> float | None:
-        """The mean compute time of the last completed jobs; None when there is none."""
-        recent = (
-            select(jobs.c.inference_seconds)
-            .where(jobs.c.ended_at.is_not(None), jobs.c.status == "COMPLETED")
-            .order_by(jobs.c.ended_at.desc())
-            .limit(last)
-            .subquery()
-        )
-        async with self.database.read() as connection:
-            return await connection.scalar(select(func.avg(recent.c.inference_seconds)))
+        Returns how many; a transaction stays short however much there is to forget.
+        """
+        some = select(jobs.c.sequence).where(jobs.c.ended_at < ended_before).limit(limit)
+        old = jobs.c.sequence.in_(some.scalar_subquery())
+        return await self.database.write(lambda connection: _forget(connection, old))
 
-    # Files.
+    # Within a transaction.
 
-    async def add_file(self, file: StoredFile) -> None:
-        """Record a file whose bytes are in the blob store already."""
-        async with self.database.write() as connection:
-            await _insert_files(connection, [file])
-
-    async def get_file(self, name: str) -> StoredFile | None:
-        """A file's row; None when there is none or it has expired."""
-        query = select(files).where(
-            files.c.name == name, or_(files.c.expires_at.is_(None), files.c.expires_at > time.time())
-        )
-        async with self.database.read() as connection:
-            row = (await connection.execute(query)).one_or_none()
-        return None if row is None else StoredFile(**row._mapping)
-
-    async def list_expired_files(self, limit: int = 500) -> list[str]:
-        """Names of files whose time is over."""
-        query = select(files.c.name).where(files.c.expires_at <= time.time()).limit(limit)
-        async with self.database.read() as connection:
-            return list((await connection.scalars(query)).all())
-
-    async def list_file_names(self) -> set[str]:
-        """Names of every file that has a row."""
-        async with self.database.read() as connection:
-            return set((await connection.scalars(select(files.c.name))).all())
-
-    async def forget_files(self, names: Sequence[str]) -> None:
-        """Delete the rows of files whose bytes are gone."""
-        async with self.database.write() as connection:
-            await connection.execute(delete(files).where(files.c.name.in_(names)))
+    def _check_room(self, connection: Connection, queue_limit: int) -> None:
+        if self._most_queued is None or self._most_queued >= queue_limit:
+            self._most_queued = connection.scalar(_count_queued) or 0
+            if self._most_queued >= queue_limit:
+                raise RateLimited(
+                    f"The queue is full ({queue_limit} jobs wait); try again in a few seconds.",
+                    code="queue_full",
+                    retry_after_seconds=5,
+                )
+        self._most_queued += 1
 
     async def _change(self, job: Job, *, queue: bool = False, **values: Any) -> bool:
-        async with self.database.write() as connection:
-            changed = await connection.execute(
-                update(jobs).where(_holds(job)).values(version=jobs.c.version + 1, **values)
-            )
-        if changed.rowcount:
+        change = update(jobs).where(_holds(job)).values(version=jobs.c.version + 1, **values)
+        changed = await self.database.write(lambda connection: connection.execute(change).rowcount)
+        if changed:
             self.feed.publish(job.id, queue=queue)
-        return bool(changed.rowcount)
+        return bool(changed)
+
+    async def _end(
+        self, job: Job, now: float, values: dict[str, Any], outputs: Sequence[StoredFile] = ()
+    ) -> bool:
+        end = update(jobs).where(_holds(job)).values(**values, **_ending(now))
+
+        def write(connection: Connection) -> bool:
+            if not connection.execute(end).rowcount:
+                return False
+            insert_files(connection, outputs)
+            expire_inputs(connection, [job.id], now)
+            return True
+
+        ended = await self.database.write(write)
+        if ended:
+            self.feed.publish(job.id)
+        return ended
 
 
-_back_in_queue: dict[str, Any] = {
+_select_job = select(jobs).where(jobs.c.id == bindparam("job_id"))
+_insert_job = insert(jobs).returning(*jobs.c)
+_count_queued = select(func.count()).where(jobs.c.status == "QUEUED")
+
+_own_last = (
+    select(func.max(jobs.c.turn))
+    .where(jobs.c.key_id == bindparam("key_id"), jobs.c.status == "QUEUED")
+    .scalar_subquery()
+)
+_served = select(func.min(jobs.c.turn)).where(waiting).scalar_subquery()
+_own_next, _served_now = func.coalesce(_own_last + 1, 0), func.coalesce(_served, 0)
+_next_turn = select(case((_own_next > _served_now, _own_next), else_=_served_now))
+
+_BACK_IN_QUEUE: dict[str, Any] = {
     "status": "QUEUED",
     "stage": "waiting",
     "step": 0,
@@ -475,7 +370,7 @@ def _holds(job: Job) -> Any:
     )
 
 
-def _end(now: float) -> dict[str, Any]:
+def _ending(now: float) -> dict[str, Any]:
     return {
         "ended_at": now,
         "lease_expires_at": None,
@@ -484,16 +379,16 @@ def _end(now: float) -> dict[str, Any]:
     }
 
 
+def _forget(connection: Connection, which: Any) -> int:
+    """Delete jobs' rows; return how many."""
+    ids = connection.scalars(select(jobs.c.id).where(which)).all()
+    if ids:
+        connection.execute(
+            update(files).where(files.c.job_id.in_(ids)).values(job_id=None, expires_at=time.time())
+        )
+        connection.execute(delete(jobs).where(jobs.c.id.in_(ids)))
+    return len(ids)
+
+
 def _job(row: Any) -> Job:
     return Job(**row._mapping)
-
-
-async def _insert_files(connection: AsyncConnection, rows: Sequence[StoredFile]) -> None:
-    if rows:
-        await connection.execute(insert(files), [vars(row) for row in rows])
-
-
-async def _expire_inputs(connection: AsyncConnection, job_id: str, now: float) -> None:
-    await connection.execute(
-        update(files).where(files.c.job_id == job_id, files.c.kind == "input").values(expires_at=now)
-    )

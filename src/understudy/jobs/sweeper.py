@@ -13,6 +13,7 @@ import time
 from ..blobs import BlobStore
 from ..meters import Meters
 from ..settings import Settings
+from .files import FileStore
 from .store import Store
 
 log = logging.getLogger(__name__)
@@ -21,9 +22,12 @@ log = logging.getLogger(__name__)
 class Sweeper:
     """Sweeps a store and its blobs now and then."""
 
-    def __init__(self, settings: Settings, store: Store, blobs: BlobStore, meters: Meters) -> None:
+    def __init__(
+        self, settings: Settings, store: Store, files: FileStore, blobs: BlobStore, meters: Meters
+    ) -> None:
         self._settings = settings
         self._store = store
+        self._files = files
         self._blobs = blobs
         self._meters = meters
         self._loop: asyncio.Task[None] | None = None
@@ -44,18 +48,19 @@ class Sweeper:
         now = time.time()
         expired = await self._store.expire_waiting(now - self._settings.job_deadline_seconds)
         self._meters.ended.labels("FAILED", "expired").inc(expired)
-        await self._store.forget_ended(now - self._settings.history_ttl_seconds)
-        while names := await self._store.list_expired_files():
+        while await self._store.forget_ended(now - self._settings.history_ttl_seconds):
+            pass
+        while names := await self._files.list_expired():
             for name in names:
                 await self._blobs.delete(name)
-            await self._store.forget_files(names)
+            await self._files.forget(names)
 
     async def delete_orphans(self) -> None:
         """Delete bytes that no row knows of: a service died between writing the two.
 
         Only safe while nothing else writes to the data folder.
         """
-        known = await self._store.list_file_names()
+        known = await self._files.list_names()
         for name in await self._blobs.list_names():
             if name not in known:
                 await self._blobs.delete(name)

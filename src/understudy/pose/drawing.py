@@ -80,8 +80,19 @@ def draw_skeleton(
         if visible[start] and visible[end]:
             draw_ellipse(canvas, keypoints[start, :2], keypoints[end, :2], radius, colour)
     for point, colour in zip(keypoints[visible, :2], JOINT_COLOURS[visible], strict=True):
-        draw_ellipse(canvas, point - (radius, 0), point + (radius, 0), radius, colour)
+        draw_disc(canvas, point, radius, colour)
     return Image.fromarray(np.rint(canvas).astype(np.uint8))
+
+
+def draw_disc(
+    canvas: NDArray[np.float32],
+    centre: NDArray[np.float64],
+    radius: float,
+    colour: NDArray[np.float64] | tuple[float, float, float],
+) -> None:
+    """Paint a disc into an (height, width, 3) canvas."""
+    across = np.array([radius, 0.0])
+    draw_ellipse(canvas, centre - across, centre + across, radius, colour)
 
 
 def draw_ellipse(

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import InvalidRequest
-from .drawing import draw_ellipse, draw_skeleton
+from .drawing import draw_disc, draw_ellipse, draw_skeleton
 from .skeleton import LIMBS, Skeleton, find_head, fit_skeleton, read_keypoints, visible_keypoints
 
 
@@ -76,8 +76,7 @@ def _draw_figure(keypoints: Skeleton, size: int) -> np.ndarray:
             draw_ellipse(canvas, keypoints[start, :2] - reach, keypoints[end, :2] + reach, size / 34, grey)
     head = find_head(keypoints)
     if head is not None:
-        centre, radius = np.array(head[:2]), 0.86 * head[2]
-        draw_ellipse(canvas, centre - (radius, 0), centre + (radius, 0), radius, grey)
+        draw_disc(canvas, np.array(head[:2]), 0.86 * head[2], grey)
     return np.rint(canvas).astype(np.uint8)
 
 

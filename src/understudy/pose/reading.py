@@ -32,7 +32,7 @@ _COLOUR_REACH = 0.6
 """Distance in RGB (0..1 each) at which a colour no longer resembles another. Neighbours on the
 colour wheel are 0.33 apart, a joint's colour and its darker limb 0.4 or more."""
 
-_MOST_DIFFERENCE = 0.25
+_MOST_DIFFERENCE = 0.3
 """How far the picture may be from the skeleton drawn again: the share of their light that is not
 in both. A second body of the same size makes 0.33."""
 
@@ -64,12 +64,15 @@ def read_skeleton(picture: Image.Image) -> Skeleton | None:
     rows, columns = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))
     top, left = rows[0], columns[0]
     window = pixels[top : rows[-1] + 1, left : columns[-1] + 1]
-    likeness = np.stack([_resemble(window, colour / 255) for colour in JOINT_COLOURS])
-    places, scores = _find_candidates(likeness, radius)
-    chosen = _choose_places(window, places, scores)
+    joints = np.stack([_resemble(window, colour / 255) for colour in JOINT_COLOURS])
+    limbs = np.stack([_resemble(window, colour / 255) for colour in LIMB_COLOURS])
+    places, scores = _find_candidates(_contrast(joints), radius)
+    # Black under a limb speaks against it.
+    evidence = _contrast(limbs) - 1.5 * (window.max(axis=2) < _LIT)
+    chosen = _choose_places(evidence, places, scores)
     found = np.zeros((18, 3))
     for joint, place in chosen.items():
-        found[joint] = (*_centre_joint(likeness, joint, place, radius), 1.0)
+        found[joint] = (*_centre_joint(joints, joint, place, radius), 1.0)
     found[visible_keypoints(found), :2] += (left, top)
     if not _matches(found, pixels, radius):
         return None
@@ -106,9 +109,9 @@ def _estimate_radius(pixels: _Plane, brightness: _Plane) -> float | None:
     return float(np.clip(np.sqrt(np.median(areas[areas > 0]) / np.pi), 1.0, 40.0))
 
 
-def _find_candidates(likeness: _Plane, radius: float) -> tuple[list[NDArray], list[NDArray]]:
-    """For each joint the best places (x, y) of its colour, and how good each is (-0.45..0.55)."""
-    blurred = _average_squares(_contrast(likeness), max(1, round(1.4 * radius)))
+def _find_candidates(contrast: _Plane, radius: float) -> tuple[list[NDArray], list[NDArray]]:
+    """For each joint the best places (x, y) of its colour, and how good each is (-0.05..0.55)."""
+    blurred = _average_squares(contrast, max(1, round(1.4 * radius)))
     places, scores = [], []
     reach = int(np.ceil(2 * radius))
     for plane in blurred:
@@ -119,7 +122,7 @@ def _find_candidates(likeness: _Plane, radius: float) -> tuple[list[NDArray], li
             if plane[y, x] < 0.3:
                 break
             best.append((x + 0.5, y + 0.5))
-            quality.append(plane[y, x] - 0.45)
+            quality.append(plane[y, x] - (0.45 if plane[y, x] > 0.4 else 0.8))
             plane[max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1] = 0
         places.append(np.array(best).reshape(-1, 2))
         scores.append(np.array(quality))
@@ -139,7 +142,7 @@ def _average_squares(planes: _Plane, side: int) -> _Plane:
 
 
 def _choose_places(
-    window: _Plane, places: list[NDArray], scores: list[NDArray]
+    evidence: _Plane, places: list[NDArray], scores: list[NDArray]
 ) -> dict[int, NDArray[np.float64]]:
     """The best whole body: the place of each joint that is there.
 
@@ -150,15 +153,13 @@ def _choose_places(
         covering = [places[later][:1] for later in range(joint + 1, 18) if len(places[later])]
         covered = np.concatenate(covering) if covering else np.zeros((0, 2))
         options.append(np.concatenate([places[joint], covered]))
-        unary.append(np.concatenate([scores[joint], np.full(len(covered), -0.42), [0.0]]))
+        unary.append(np.concatenate([scores[joint], np.full(len(covered), -0.3), [0.0]]))
 
-    limb_likeness = _contrast(np.stack([_resemble(window, colour / 255) for colour in LIMB_COLOURS]))
-    black = window.max(axis=2) < _LIT
     # Leaves first; the last option of every joint is "missing".
     best_of_child: dict[int, NDArray[np.int64]] = {}
-    for (parent, child), like in reversed(list(zip(LIMBS, limb_likeness, strict=True))):
+    for (parent, child), plane in reversed(list(zip(LIMBS, evidence, strict=True))):
         joined = np.zeros((len(options[parent]) + 1, len(options[child]) + 1))
-        joined[:-1, :-1] = _score_limbs(like - 1.5 * black, options[parent], options[child])
+        joined[:-1, :-1] = _score_limbs(plane, options[parent], options[child])
         total = joined + unary[child]
         best_of_child[child] = total.argmax(axis=1)
         unary[parent] = unary[parent] + total.max(axis=1)
@@ -222,10 +223,13 @@ def _matches(found: Skeleton, pixels: _Plane, radius: float) -> bool:
     height, width = pixels.shape[:2]
     drawn = np.asarray(draw_skeleton(found, width, height, radius), dtype=np.float32) / 255
     # Both blurred, so that neither a shift of half a pixel nor coarse colour is a difference.
-    side = max(width, height) // 40
-    ours, theirs = (
-        _average_squares(np.moveaxis(np.where(picture.max(axis=2, keepdims=True) > _LIT, picture, 0), 2, 0), side)
-        for picture in (drawn, pixels)
-    )
+    side = max(3, max(width, height) // 40)
+    ours, theirs = (_blur_light(picture, side) for picture in (drawn, pixels))
     difference = np.abs(ours - theirs).sum() / (ours.sum() + theirs.sum())
     return bool(difference < _MOST_DIFFERENCE)
+
+
+def _blur_light(picture: _Plane, side: int) -> _Plane:
+    """The picture without its background (compression leaves specks there), blurred, by channel."""
+    lit = np.where(picture.max(axis=2, keepdims=True) > _LIT, picture, 0)
+    return _average_squares(np.moveaxis(lit, 2, 0), side)

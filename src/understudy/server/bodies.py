@@ -10,7 +10,8 @@ from fastapi import Request
 from pydantic import BaseModel, Field
 
 from ..errors import NotFound
-from ..jobs.store import Job, Store
+from ..jobs.job import Job
+from ..jobs.store import Store
 from ..settings import Settings
 
 

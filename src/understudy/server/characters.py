@@ -142,7 +142,7 @@ async def _get_picture(text: str, request: Request, service: Running) -> bytes:
         except FetchFailed as error:
             # No job is there to fail: here it is the request that cannot be met.
             raise InvalidRequest(error.message, code=error.code, field="ip_image") from None
-    file = await service.store.get_file(own)
+    file = await service.files.find(own)
     data = await service.blobs.get(own) if file is not None else None
     if data is None:
         raise InvalidRequest(

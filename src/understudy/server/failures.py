@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import (
+    DeadlineExceeded,
     InvalidRequest,
     MethodNotAllowed,
     NotFound,
@@ -186,7 +187,8 @@ def _answer(request: Request, error: UnderstudyError) -> JSONResponse:
     headers = {}
     if error.retry_after_seconds is not None:
         headers["Retry-After"] = str(error.retry_after_seconds)
-    if error.request_id is not None:
+    # Only an id of our own making may become a header.
+    if isinstance(error, DeadlineExceeded) and error.request_id is not None:
         headers["x-request-id"] = error.request_id
     body = error.to_body(request.scope.get("state", {}).get("request_id"))
     return JSONResponse(body, status_code=error.status, headers=headers)

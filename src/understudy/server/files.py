@@ -65,7 +65,6 @@ async def upload(request: Request, service: Running, key: Caller) -> Response:
             field="data_urls",
         )
     files = []
-    rows = 0
     try:
         for text in data_urls:
             source = parse_picture_text(text, "data_urls")
@@ -85,11 +84,9 @@ async def upload(request: Request, service: Running, key: Caller) -> Response:
                     lives_seconds=service.settings.file_ttl_seconds,
                 )
             )
-        for file in files:
-            await service.store.add_file(file)
-            rows += 1
+        await service.files.add(files)
     except BaseException:
-        await forget_files(service, files[rows:])
+        await forget_files(service, files)
         raise
     base = base_url(request, service.settings)
     urls = [f"{base}/files/{file.name}" for file in files]
@@ -114,7 +111,7 @@ async def upload(request: Request, service: Running, key: Caller) -> Response:
 )
 async def read_file(name: Annotated[str, Path(max_length=64)], service: Running) -> Response:
     """A picture; its address is its key, so that a browser can show it."""
-    file = await service.store.get_file(name)
+    file = await service.files.find(name)
     path = service.blobs.folder / name if file is not None else None
     if file is None or path is None or not path.is_file():
         raise NotFound("There is no such file, or it has expired.", code="file_not_found")

@@ -15,7 +15,7 @@ from ..accounts.keys import Key
 from ..catalog import REFERENCE_SLUG, Model
 from ..errors import DeadlineExceeded
 from ..jobs.dispatcher import wait_until_ended
-from ..jobs.store import Job, NewJob
+from ..jobs.job import Job, NewJob
 from ..jobs.tasks import count_steps
 from ..parameters import MAX_SEED, PICTURE_FIELDS, parameters_schema
 from .access import Caller, Running, refuse_while_stopping

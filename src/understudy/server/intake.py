@@ -19,7 +19,8 @@ from starlette.datastructures import UploadFile
 
 from ..accounts.keys import Key
 from ..errors import InvalidRequest, NotAcceptable, NotFound, TooLarge
-from ..jobs.store import StoredFile
+from ..jobs.dispatcher import delete_rowless
+from ..jobs.files import StoredFile
 from ..parameters import PICTURE_FIELDS, Parameters, parse_parameters
 from ..pictures import InlinePicture, parse_picture_text
 from ..pose.library import find_pose
@@ -100,8 +101,7 @@ async def read_request(request: Request, service: Service, key: Key, *, keep: bo
 
 async def forget_files(service: Service, files: Sequence[StoredFile]) -> None:
     """Delete files whose rows were never written."""
-    for file in files:
-        await service.blobs.delete(file.name)
+    await delete_rowless(service.files, service.blobs, [file.name for file in files])
 
 
 async def keep_decoded(
@@ -167,7 +167,7 @@ async def _resolve_text(
     if own is None:
         intake.inputs[name] = {"url": source.url}
         return
-    if await service.store.get_file(own) is None:
+    if await service.files.find(own) is None:
         raise InvalidRequest(
             f"The file given as {name} does not exist here or has expired; upload it again.",
             code="invalid_picture",

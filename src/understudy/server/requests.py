@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel
 
 from ..errors import Conflict, InvalidRequest
-from ..jobs.store import Job
+from ..jobs.job import Job
 from .access import Caller, Running
 from .bodies import (
     FailedBody,
@@ -196,30 +196,22 @@ async def _answer_status(job: Job, request: Request, service: Service) -> Respon
 async def _stream(job: Job, seen: int, base: str, service: Service) -> AsyncIterator[bytes]:
     """Snapshots of a job's row; a slow listener skips those it missed."""
     store, slots = service.store, service.executor.slots
-    stopping = asyncio.create_task(service.stopping.wait())
-    try:
-        with store.feed.listen(job.id) as changed:
-            while True:
-                changed.clear()
-                now = await store.get(job.id)
-                if now is None:
-                    return
-                if now.version > seen or now.ended:
-                    seen = now.version
-                    yield _event(seen, await event_body(now, base, store, slots))
-                if now.ended:
-                    return
-                change = asyncio.create_task(changed.wait())
-                done, _ = await asyncio.wait(
-                    {change, stopping}, timeout=HEARTBEAT_SECONDS, return_when=asyncio.FIRST_COMPLETED
-                )
-                change.cancel()
-                if stopping in done:
-                    return
-                if not done:
-                    yield b": still here\n\n"
-    finally:
-        stopping.cancel()
+    with store.feed.listen(job.id) as changed:
+        while not service.stopping.is_set():
+            changed.clear()
+            now = await store.get(job.id)
+            if now is None:
+                return
+            if now.version > seen or now.ended:
+                seen = now.version
+                yield _event(seen, await event_body(now, base, store, slots))
+            if now.ended:
+                return
+            try:
+                async with asyncio.timeout(HEARTBEAT_SECONDS):
+                    await changed.wait()
+            except TimeoutError:
+                yield b": still here\n\n"
 
 
 def _event(event_id: int, body: dict[str, Any]) -> bytes:

@@ -22,6 +22,7 @@ from ..fetch import PictureFetcher
 from ..jobs.characters import CharacterStore
 from ..jobs.dispatcher import Dispatcher
 from ..jobs.events import ChangeFeed
+from ..jobs.files import FileStore
 from ..jobs.store import Store
 from ..jobs.sweeper import Sweeper
 from ..meters import Meters
@@ -39,6 +40,7 @@ class Service:
     catalog: Catalog
     database: Database
     store: Store
+    files: FileStore
     keys: KeyStore
     characters: CharacterStore
     blobs: BlobStore
@@ -52,6 +54,7 @@ class Service:
     def begin_stop(self) -> None:
         """Accept no more jobs and let waiting connections go; running jobs go on."""
         self.stopping.set()
+        self.store.feed.wake_listeners()
         self.dispatcher.stop_claiming()
 
 
@@ -78,21 +81,13 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         database = Database.open(settings.data_dir)
         meters = Meters()
         store = Store(database, ChangeFeed())
+        files = FileStore(database)
         blobs = BlobStore(settings.data_dir / "files")
-        decoder = PictureDecoder(
-            max_bytes=settings.max_picture_bytes,
-            max_pixels=settings.max_picture_pixels,
-            memory_bytes=settings.decoder_memory_bytes,
-            processes=DECODER_PROCESSES,
-        )
-        fetcher = PictureFetcher(
-            max_bytes=settings.max_picture_bytes,
-            timeout_seconds=settings.fetch_timeout_seconds,
-            allowed_hosts=settings.allowed_hosts,
-        )
+        decoder = PictureDecoder.from_settings(settings, processes=DECODER_PROCESSES)
+        fetcher = PictureFetcher.from_settings(settings)
         executor = LocalExecutor(settings)
-        dispatcher = Dispatcher(settings, store, blobs, decoder, fetcher, executor, meters)
-        sweeper = Sweeper(settings, store, blobs, meters)
+        dispatcher = Dispatcher(settings, store, files, blobs, decoder, fetcher, executor, meters)
+        sweeper = Sweeper(settings, store, files, blobs, meters)
         try:
             # This service is alone here: whatever an earlier run held is free.
             await store.free_leases()
@@ -105,6 +100,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
                 catalog=Catalog(settings.engine),
                 database=database,
                 store=store,
+                files=files,
                 keys=KeyStore(database),
                 characters=CharacterStore(database),
                 blobs=blobs,

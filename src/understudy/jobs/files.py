@@ -1,0 +1,77 @@
+"""The rows of files: whose they are, what for, and until when.
+
+The bytes are the blob store's. They are written before their row and deleted before it, so that
+no row that can still be found is without its bytes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from sqlalchemy import Connection, delete, insert, or_, select, update
+
+from ..database import Database
+from .tables import files
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredFile:
+    """A file's row; `kind` is output, input, upload or character."""
+
+    name: str
+    account_id: str
+    kind: str
+    content_type: str
+    size: int
+    created_at: float
+    job_id: str | None = None
+    expires_at: float | None = None
+
+
+class FileStore:
+    """Keeps the rows of files."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    async def add(self, rows: Sequence[StoredFile]) -> None:
+        """Record files whose bytes are in the blob store already."""
+        await self.database.write(lambda connection: insert_files(connection, rows))
+
+    async def find(self, name: str) -> StoredFile | None:
+        """A file's row; None when there is none or its time is over."""
+        query = select(files).where(
+            files.c.name == name, or_(files.c.expires_at.is_(None), files.c.expires_at > time.time())
+        )
+        row = await self.database.read(lambda connection: connection.execute(query).one_or_none())
+        return None if row is None else StoredFile(**row._mapping)
+
+    async def list_expired(self, limit: int = 500) -> list[str]:
+        """Names of files whose time is over."""
+        query = select(files.c.name).where(files.c.expires_at <= time.time()).limit(limit)
+        return list(await self.database.read(lambda connection: connection.scalars(query).all()))
+
+    async def list_names(self) -> set[str]:
+        """Names of every file that has a row."""
+        query = select(files.c.name)
+        return set(await self.database.read(lambda connection: connection.scalars(query).all()))
+
+    async def forget(self, names: Sequence[str]) -> None:
+        """Delete the rows of files whose bytes are gone."""
+        forget = delete(files).where(files.c.name.in_(names))
+        await self.database.write(lambda connection: connection.execute(forget).rowcount)
+
+
+def insert_files(connection: Connection, rows: Sequence[StoredFile]) -> None:
+    """Record files within a transaction."""
+    if rows:
+        connection.execute(insert(files), [asdict(row) for row in rows])
+
+
+def expire_inputs(connection: Connection, job_ids: Sequence[str], now: float) -> None:
+    """Let go what jobs were given, within the transaction that ends them."""
+    connection.execute(
+        update(files).where(files.c.job_id.in_(job_ids), files.c.kind == "input").values(expires_at=now)
+    )

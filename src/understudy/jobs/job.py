@@ -1,0 +1,61 @@
+"""A job as its row tells it, and what a new one is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+ENDED = ("COMPLETED", "FAILED")
+"""The statuses that never change again."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """A job's row."""
+
+    sequence: int
+    id: str
+    account_id: str
+    key_id: str
+    model: str
+    parameters: dict[str, Any]
+    inputs: dict[str, Any]
+    seed: int
+    warnings: list[str]
+    status: str
+    version: int
+    stage: str
+    step: int
+    steps: int
+    preview: bytes | None
+    turn: int
+    token: int
+    lease_expires_at: float | None
+    attempts: int
+    created_at: float
+    started_at: float | None
+    ended_at: float | None
+    images: list[dict[str, Any]] | None
+    inference_seconds: float | None
+    error_code: str | None
+    error: str | None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the job has its end."""
+        return self.status in ENDED
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewJob:
+    """What a job is submitted with; `steps` is the number of denoising steps over all its pictures."""
+
+    id: str
+    account_id: str
+    key_id: str
+    model: str
+    parameters: dict[str, Any]
+    inputs: dict[str, Any]
+    seed: int
+    steps: int
+    warnings: list[str] = field(default_factory=list)

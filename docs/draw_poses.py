@@ -1,7 +1,7 @@
 """Make the library of named poses, and the page that shows it, out of the pose table.
 
-    python docs/draw_poses.py           writes poses.json, docs/poses.md and docs/poses.png
-    python docs/draw_poses.py --check   fails when one of them is not what the table makes
+python docs/draw_poses.py           writes poses.json, docs/poses.md and docs/poses.png
+python docs/draw_poses.py --check   fails when one of them is not what the table makes
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ def format_page(poses: list[NamedPose]) -> str:
         "# Named poses",
         "",
         f"`pose` takes the name of one of these {len(poses)} poses, beside the character and the prompt;",
-        "`poses` takes several. Case does not matter, and `-` or a space is as good as `_`. `understudy poses`",
-        "lists them too. A pose is fitted to the picture's size, keeping its proportions.",
+        "`poses` takes several. Case does not matter, and `-` or a space is as good as `_`.",
+        "`understudy poses` lists them too. A pose is fitted to the picture's size, keeping its proportions.",
         "",
         "![All named poses, each drawn as an OpenPose skeleton](poses.png)",
         "",

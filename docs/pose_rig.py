@@ -96,7 +96,7 @@ class Rig:
 def pose_rig(rig: Rig) -> Skeleton:
     """The 18 keypoints of a rig as the camera sees them, y downwards, the pelvis at the origin."""
     joints = _place_joints(rig)
-    seen = {name: True for name in joints}
+    seen = dict.fromkeys(joints, True)
     for name, (point, is_seen) in _place_face(rig, joints["head"]).items():
         joints[name], seen[name] = point, is_seen
     keypoints = np.zeros((18, 3))
@@ -129,7 +129,12 @@ def _place_joints(rig: Rig) -> dict[str, Vector]:
     for side, sign in (("right", -1), ("left", 1)):
         for limb, lengths, names, turned in (
             (getattr(rig, f"{side}_leg"), (THIGH, SHIN), ("hip", "knee", "ankle"), hips_turned),
-            (getattr(rig, f"{side}_arm"), (UPPER_ARM, FOREARM), ("shoulder", "elbow", "wrist"), shoulders_turned),
+            (
+                getattr(rig, f"{side}_arm"),
+                (UPPER_ARM, FOREARM),
+                ("shoulder", "elbow", "wrist"),
+                shoulders_turned,
+            ),
         ):
             root, middle, end = (f"{side}_{name}" for name in names)
             if isinstance(limb, Reach):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pose_rig import Angles, Limb, Reach, Rig
+from pose_rig import Angles, Reach, Rig
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,8 @@ ENTRIES = [
          right_arm=((4, 0), (1, 0)), left_arm=((4, 0), (1, 0)),
          right_leg=((3, 180), (3, 180)), left_leg=((3, 180), (3, 180))),
     pose("lean_on_wall", "standing", "Leaning back on a wall, one foot up against it.",
-         yaw=58, look=30, bend=-10, right_arm=FOLDED, left_arm=at("neck", -0.045, -0.125, 0.06, elbow=(35, 10)),
+         yaw=58, look=30, bend=-10, right_arm=FOLDED,
+         left_arm=at("neck", -0.045, -0.125, 0.06, elbow=(35, 10)),
          right_leg=((16, 90), (16, 88)), left_leg=((50, 88), (42, -85))),
 
     # Views
@@ -103,7 +104,8 @@ ENTRIES = [
     pose("point_forward", "gesture", "Pointing ahead, weight on the front foot.", yaw=62, look=58, lean=4,
          right_arm=((90, 88), (92, 88)), left_arm=((24, -60), (20, 60)),
          right_leg=((22, 88), (4, 80)), left_leg=((20, -85), (28, -85))),
-    pose("think", "gesture", "Hand at the chin, the other arm under the elbow.", yaw=-12, look=-4, tilt=-5, nod=-4,
+    pose("think", "gesture", "Hand at the chin, the other arm under the elbow.", yaw=-12, look=-4,
+         tilt=-5, nod=-4,
          right_arm=at("head", -0.01, -0.115, 0.09, elbow=(20, 30)),
          left_arm=at("neck", -0.06, -0.15, 0.07, elbow=(40, 0))),
     pose("shrug", "gesture", "Palms up, shoulders raised: who knows?", tilt=8, nod=2,
@@ -111,7 +113,8 @@ ENTRIES = [
     pose("salute", "gesture", "A hand at the brow.",
          right_arm=at("head", 0.105, 0.03, 0.05, elbow=(85, 0)), left_arm=((4, 0), (2, 0)),
          right_leg=((3, 180), (3, 180)), left_leg=((3, 180), (3, 180))),
-    pose("facepalm", "gesture", "Face in the palm, head low.", yaw=-10, look=-6, nod=-14, tilt=-8, neck_bend=12,
+    pose("facepalm", "gesture", "Face in the palm, head low.", yaw=-10, look=-6, nod=-14, tilt=-8,
+         neck_bend=12,
          right_arm=at("head", 0.02, 0.0, 0.13, elbow=(50, 20)), left_arm=((12, 0), (8, 20))),
     pose("clap", "gesture", "Clapping in front of the chest.", yaw=14, look=6, nod=4,
          right_arm=at("neck", 0.018, -0.045, 0.12, elbow=(45, 0)),
@@ -132,7 +135,8 @@ ENTRIES = [
          left_arm=at("head", 0.125, 0.0, 0.0, elbow=(80, 0)), right_arm=ON_HIP,
          left_leg=((12, 0), (2, 0)), right_leg=((2, 0), (8, 0))),
     pose("shy", "gesture", "Hands clasped low, one knee turned in.", tilt=9, nod=-8, lean=-3, yaw=12,
-         right_arm=at("pelvis", 0.008, 0.0, 0.08, elbow=(50, 0)), left_arm=at("pelvis", 0.008, 0.0, 0.08, elbow=(50, 0)),
+         right_arm=at("pelvis", 0.008, 0.0, 0.08, elbow=(50, 0)),
+         left_arm=at("pelvis", 0.008, 0.0, 0.08, elbow=(50, 0)),
          left_leg=((8, 160), (12, 20)), right_leg=((3, 0), (2, 0))),
 
     # Joy
@@ -164,7 +168,8 @@ ENTRIES = [
     pose("sprint", "moving", "Running flat out, leaning far forward.", yaw=72, look=62, lean=20,
          right_arm=((76, -80), (35, -85)), left_arm=((62, 80), (128, 86)),
          right_leg=((80, 90), (22, -85)), left_leg=((42, -90), (66, -90))),
-    pose("sneak", "moving", "On tiptoe, knees bent, hands before the chest.", yaw=62, look=54, lean=16, nod=-4,
+    pose("sneak", "moving", "On tiptoe, knees bent, hands before the chest.", yaw=62, look=54, lean=16,
+         nod=-4,
          right_arm=((30, 70), (100, 80)), left_arm=((40, 75), (118, 80)),
          right_leg=((66, 88), (14, -85)), left_leg=((16, 80), (50, -88))),
     pose("march", "moving", "Marching, one knee high.", yaw=60, look=52,
@@ -226,14 +231,16 @@ ENTRIES = [
          right_arm=((76, 82), (84, 86)), left_arm=((60, 80), (92, 86)),
          right_leg=((46, 86), (30, 86)), left_leg=((38, 80), (-6, 80))),
     pose("swing_sword", "action", "A sword raised over the shoulder in both hands.", yaw=30, look=34, lean=-4,
-         right_arm=at("head", 0.13, 0.02, 0.02, elbow=(100, 40)), left_arm=at("neck", -0.11, 0.03, 0.12, elbow=(60, 60)),
+         right_arm=at("head", 0.13, 0.02, 0.02, elbow=(100, 40)),
+         left_arm=at("neck", -0.11, 0.03, 0.12, elbow=(60, 60)),
          right_leg=((22, 20), (12, -30)), left_leg=((30, 50), (8, 30))),
     pose("draw_bow", "action", "An archer at full draw, aiming right.", yaw=8, look=62,
          left_arm=((92, 0), (92, 0)), right_arm=((100, -20), (86, 165)),
          right_leg=((16, 0), (12, 0)), left_leg=((16, 0), (12, 0))),
 
     # Dance and exercise
-    pose("dance", "dance", "Dancing, one arm up, hips swinging.", yaw=-10, look=4, lean=7, tilt=-8, hip_tilt=8,
+    pose("dance", "dance", "Dancing, one arm up, hips swinging.", yaw=-10, look=4, lean=7, tilt=-8,
+         hip_tilt=8,
          right_arm=((135, 0), (178, 0)), left_arm=((60, 0), (20, 60)),
          right_leg=((24, 20), (2, 20)), left_leg=((10, 0), (14, 180))),
     pose("disco", "dance", "One arm to the sky, hip out.", yaw=8, look=22, lean=-7, nod=6, hip_tilt=-9,
@@ -245,16 +252,20 @@ ENTRIES = [
     pose("twirl", "dance", "Spinning on one foot, arms rounded overhead.", yaw=-14, look=10, tilt=4,
          right_arm=((128, 10), (200, 10)), left_arm=((128, 10), (200, 10)),
          right_leg=((2, 0), (1, 0)), left_leg=((48, 10), (46, 176))),
-    pose("bow", "dance", "A deep bow, one arm across the belly.", yaw=52, look=46, bend=48, neck_bend=74, nod=-30,
+    pose("bow", "dance", "A deep bow, one arm across the belly.", yaw=52, look=46, bend=48,
+         neck_bend=74, nod=-30,
          right_arm=at("pelvis", 0.0, 0.11, 0.15, elbow=(70, 0)), left_arm=((52, -60), (66, -60)),
          right_leg=((6, 85), (2, -80)), left_leg=((4, -80), (5, -85))),
     pose("stretch", "dance", "Bending to the side, one arm over the head.", lean=22, tilt=4,
-         right_arm=((148, 0), (200, 0)), left_arm=ON_HIP, right_leg=((14, 0), (12, 0)), left_leg=((14, 0), (12, 0))),
+         right_arm=((148, 0), (200, 0)), left_arm=ON_HIP, right_leg=((14, 0), (12, 0)),
+         left_leg=((14, 0), (12, 0))),
     pose("yoga_tree", "dance", "On one leg, sole at the other knee, palms joined.",
-         right_arm=at("neck", 0.012, -0.09, 0.09, elbow=(60, 0)), left_arm=at("neck", 0.012, -0.09, 0.09, elbow=(60, 0)),
+         right_arm=at("neck", 0.012, -0.09, 0.09, elbow=(60, 0)),
+         left_arm=at("neck", 0.012, -0.09, 0.09, elbow=(60, 0)),
          right_leg=((1, 0), (1, 180)), left_leg=((56, 6), (58, 174))),
     pose("squat", "dance", "A deep squat, knees wide, hands joined.", nod=3,
-         right_arm=at("neck", 0.014, -0.1, 0.09, elbow=(50, 0)), left_arm=at("neck", 0.014, -0.1, 0.09, elbow=(50, 0)),
+         right_arm=at("neck", 0.014, -0.1, 0.09, elbow=(50, 0)),
+         left_arm=at("neck", 0.014, -0.1, 0.09, elbow=(50, 0)),
          right_leg=((76, 20), (6, 160)), left_leg=((76, 20), (6, 160))),
     pose("cartwheel", "dance", "Half-way round a cartwheel.", tip=128, look=10, tilt=-10,
          right_arm=((128, 0), (128, 0)), left_arm=((128, 0), (128, 0)),
@@ -270,11 +281,13 @@ ENTRIES = [
          right_arm=ON_LAP, left_arm=ON_LAP, right_leg=((80, 50), (5, 160)), left_leg=((80, 50), (5, 160))),
     pose("sit_cross_legged", "low", "Sitting cross-legged on the floor.", yaw=6,
          right_arm=ON_LAP, left_arm=ON_LAP, right_leg=((76, 22), (82, 168)), left_leg=((76, 22), (76, 166))),
-    pose("sit_floor", "low", "Sitting on the floor, leaning back on the hands, legs out.", yaw=62, look=48, lean=-16, nod=4,
+    pose("sit_floor", "low", "Sitting on the floor, leaning back on the hands, legs out.", yaw=62,
+         look=48, lean=-16, nod=4,
          right_arm=((42, -70), (26, -60)), left_arm=((40, -70), (24, -60)),
          right_leg=((112, 88), (50, 86)), left_leg=((88, 84), (86, 84))),
     pose("hug_knees", "low", "Sitting on the floor, arms around the knees.", yaw=74, look=56, bend=12, nod=-6,
-         right_arm=at("own_knee", 0.0, -0.07, 0.05, elbow=(60, 20)), left_arm=at("own_knee", 0.0, -0.06, 0.06, elbow=(60, 20)),
+         right_arm=at("own_knee", 0.0, -0.07, 0.05, elbow=(60, 20)),
+         left_arm=at("own_knee", 0.0, -0.06, 0.06, elbow=(60, 20)),
          right_leg=((134, 88), (24, 86)), left_leg=((130, 86), (20, 86))),
     pose("read", "low", "Sitting, reading a book held in both hands.", yaw=56, look=48, nod=-16, neck_bend=14,
          right_arm=((20, 60), (98, 92)), left_arm=((20, 60), (98, 92)),
@@ -297,8 +310,10 @@ ENTRIES = [
     pose("lie", "low", "Lying on the back, arms loose, one knee up.", yaw=30, look=24, tip=-88, tilt=2,
          right_arm=((30, 0), (24, 40)), left_arm=((24, 60), (18, 80)),
          right_leg=((5, 0), (4, 0)), left_leg=((52, 84), (44, -86))),
-    pose("sleep", "low", "Asleep on the side, head on the hands, knees drawn up.", yaw=36, look=30, tip=-86, nod=-8,
-         right_arm=at("head", 0.02, -0.115, 0.08, elbow=(40, 60)), left_arm=at("head", -0.05, -0.125, 0.08, elbow=(40, 60)),
+    pose("sleep", "low", "Asleep on the side, head on the hands, knees drawn up.", yaw=36, look=30,
+         tip=-86, nod=-8,
+         right_arm=at("head", 0.02, -0.115, 0.08, elbow=(40, 60)),
+         left_arm=at("head", -0.05, -0.125, 0.08, elbow=(40, 60)),
          right_leg=((58, 80), (30, -84)), left_leg=((44, 76), (36, -84))),
 ]
 # fmt: on

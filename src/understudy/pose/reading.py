@@ -45,7 +45,8 @@ def read_skeleton(picture: Image.Image) -> Skeleton | None:
 
     The picture may have been resized or compressed, its sticks may have any usual width, joints
     may be missing. A joint that lies under another one is found by its limb. Of a picture with
-    several bodies nothing is read. A keypoint that was read has confidence 1.
+    several bodies nothing is read. A keypoint that was read has confidence 1. Where sticks are
+    thinner than about 3 px, JPEG bleaches joints: one or two may then be missing or misplaced.
     """
     scale = min(1.0, _WORK_SIZE / max(picture.size))
     size = tuple(max(1, round(side * scale)) for side in picture.size)
@@ -110,7 +111,7 @@ def _estimate_radius(pixels: _Plane, brightness: _Plane) -> float | None:
 
 
 def _find_candidates(contrast: _Plane, radius: float) -> tuple[list[NDArray], list[NDArray]]:
-    """For each joint the best places (x, y) of its colour, and how good each is (-0.05..0.55)."""
+    """For each joint the best places (x, y) of its colour, and how good each is (-0.5..0.55)."""
     blurred = _average_squares(contrast, max(1, round(1.4 * radius)))
     places, scores = [], []
     reach = int(np.ceil(2 * radius))
@@ -122,6 +123,7 @@ def _find_candidates(contrast: _Plane, radius: float) -> tuple[list[NDArray], li
             if plane[y, x] < 0.3:
                 break
             best.append((x + 0.5, y + 0.5))
+            # A faint place may be a joint that compression has bleached: a last resort.
             quality.append(plane[y, x] - (0.45 if plane[y, x] > 0.4 else 0.8))
             plane[max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1] = 0
         places.append(np.array(best).reshape(-1, 2))

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from bodies import posed_bodies
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from understudy.pose import (
@@ -51,12 +51,14 @@ def test_what_is_no_skeleton_is_refused(values):
 
 
 @given(posed_bodies(512), st.integers(256, 2048), st.integers(256, 2048))
+@settings(deadline=None)
 def test_fractions_and_pixels_undo_each_other(keypoints, width, height):
     back = scale_to_fractions(scale_to_canvas(keypoints, width, height), width, height)
     assert np.allclose(back, keypoints)
 
 
 @given(posed_bodies(512))
+@settings(deadline=None)
 def test_mirroring_twice_changes_nothing(keypoints):
     assert np.allclose(mirror_skeleton(mirror_skeleton(keypoints, 512), 512), keypoints)
 
@@ -70,6 +72,7 @@ def test_mirroring_swaps_the_sides_of_the_body():
 
 
 @given(posed_bodies(512), st.integers(256, 2048), st.integers(256, 2048))
+@settings(deadline=None)
 def test_a_fitted_body_keeps_its_proportions_and_stays_inside(keypoints, width, height):
     fitted = fit_skeleton(keypoints, width, height, margin=0.05)
     left, top, right, bottom = measure_body(fitted)
@@ -102,6 +105,7 @@ def test_nothing_can_be_fitted_without_a_visible_point():
 
 
 @given(posed_bodies(512), st.floats(0.5, 2))
+@settings(deadline=None)
 def test_retargeting_to_a_scaled_body_scales_every_bone(keypoints, factor):
     own = find_pose("t_pose").keypoints
     scaled = own * (factor, factor, 1)
@@ -134,12 +138,14 @@ def test_retargeting_guesses_lengths_from_the_longer_side():
 
 
 @given(posed_bodies(512))
+@settings(deadline=None)
 def test_a_body_matches_itself(keypoints):
     assert score_pck(keypoints, keypoints) == 1
     assert score_oks(keypoints, keypoints) == pytest.approx(1)
 
 
 @given(posed_bodies(512), st.floats(0.3, 3))
+@settings(deadline=None)
 def test_scores_do_not_depend_on_the_scale(keypoints, factor):
     other = keypoints + np.array([9, -4, 0])
     for score in (score_pck, score_oks):

@@ -277,7 +277,9 @@ def _report_steps(task: Task, number: int, is_cancelled: IsCancelled, send: Send
 
 
 def _open_picture(data: bytes) -> Image.Image:
-    return Image.open(io.BytesIO(data)).convert("RGB")
+    picture = Image.open(io.BytesIO(data))
+    # The decoder's files are RGB already: then the pixels are read when they are first needed.
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
 class _Inbox:
@@ -391,7 +393,8 @@ def main() -> int:
         message = "The engine could not be loaded; the worker's log tells why."
         send(LoadFailed("engine_load_failed", message))
         return 1
-    send(Ready(engine.name, engine.version, engine.device, time.perf_counter() - begun))
+    load_seconds = time.perf_counter() - begun
+    send(Ready(engine.name, engine.version, engine.device, load_seconds, engine.batch_size))
 
     worker = Worker(engine)
     while (run := inbox.next_run()) is not None:

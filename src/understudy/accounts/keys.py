@@ -11,7 +11,7 @@ import time
 import uuid
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from ..database import Database
 from ..errors import Conflict, NotFound
@@ -80,13 +80,15 @@ class KeyStore:
 
     async def find(self, key: str) -> Key | None:
         """The row of a key that may be used; None when it is unknown or revoked."""
-        query = _select_keys().where(keys.c.digest == digest_key(key), keys.c.revoked_at.is_(None))
-        row = await self.database.read(lambda connection: connection.execute(query).one_or_none())
+        values = {"digest": digest_key(key)}
+        row = await self.database.read(
+            lambda connection: connection.execute(_find_working, values).one_or_none()
+        )
         return None if row is None else Key(**row._mapping)
 
     async def list(self) -> list[Key]:
         """Every key, oldest first, revoked ones too."""
-        query = _select_keys().order_by(keys.c.created_at)
+        query = _select_keys.order_by(keys.c.created_at)
         rows = await self.database.read(lambda connection: connection.execute(query).all())
         return [Key(**row._mapping) for row in rows]
 
@@ -120,21 +122,21 @@ class KeyStore:
         return await self.database.read(lambda connection: connection.scalar(query)) or 0
 
     async def _get(self, key_id: str) -> Key:
-        query = _select_keys().where(keys.c.id == key_id)
+        query = _select_keys.where(keys.c.id == key_id)
         row = await self.database.read(lambda connection: connection.execute(query).one())
         return Key(**row._mapping)
 
 
-def _select_keys():
-    return select(
-        keys.c.id,
-        keys.c.account_id,
-        accounts.c.name.label("account_name"),
-        keys.c.name,
-        keys.c.prefix,
-        keys.c.created_at,
-        keys.c.revoked_at,
-    ).join_from(keys, accounts, keys.c.account_id == accounts.c.id)
+_select_keys = select(
+    keys.c.id,
+    keys.c.account_id,
+    accounts.c.name.label("account_name"),
+    keys.c.name,
+    keys.c.prefix,
+    keys.c.created_at,
+    keys.c.revoked_at,
+).join_from(keys, accounts, keys.c.account_id == accounts.c.id)
+_find_working = _select_keys.where(keys.c.digest == bindparam("digest"), keys.c.revoked_at.is_(None))
 
 
 def _find_account(connection: Connection, name: str) -> str | None:

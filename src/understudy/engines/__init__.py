@@ -60,6 +60,8 @@ class Engine(Protocol):
     name: str
     version: str
     device: str
+    batch_size: int
+    """The most requests that are better handed over together than one after another."""
 
     def draw(self, request: DrawRequest, on_step: OnStep) -> DrawResult:
         """Draw one picture.

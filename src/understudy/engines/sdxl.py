@@ -47,6 +47,7 @@ class SdxlEngine:
         self.name = profile.name
         self.version = profile.version
         self.device = device
+        self.batch_size = 1
         self._profile = profile
         self._posed = pipeline
         shared = {name: part for name, part in pipeline.components.items() if name != "controlnet"}

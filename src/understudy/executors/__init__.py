@@ -42,6 +42,8 @@ class Executor(Protocol):
     """Carries out runs of tasks, `slots` at a time."""
 
     slots: int
+    batch_size: int
+    """The most tasks that are drawn faster in one run than one after another; 1 until a worker says."""
 
     async def start(self) -> None:
         """Begin to start workers; does not wait for them."""

@@ -57,6 +57,11 @@ class LocalExecutor:
         """How many runs can be carried out at the same time."""
         return len(self._workers)
 
+    @property
+    def batch_size(self) -> int:
+        """The most tasks that one run should have, as the workers say."""
+        return max(worker.batch_size for worker in self._workers)
+
     async def start(self) -> None:
         """Begin to start every worker; does not wait for them.
 
@@ -111,6 +116,10 @@ class _Worker:
         self._slowest_seconds: float | None = None
         self._unload: asyncio.TimerHandle | None = None
         self._unloading: asyncio.Task[None] | None = None
+
+    @property
+    def batch_size(self) -> int:
+        return self._ready.batch_size if self._ready else 1
 
     def describe(self) -> WorkerState:
         if self._task_ids:

@@ -62,6 +62,7 @@ class Ready(msgspec.Struct, tag="ready", frozen=True):
     version: str
     device: str
     load_seconds: float
+    batch_size: int = 1
 
 
 class LoadFailed(msgspec.Struct, tag="load_failed", frozen=True):

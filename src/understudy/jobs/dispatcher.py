@@ -1,9 +1,9 @@
 """Carries jobs from the queue to the workers and their pictures back.
 
-It claims the job whose turn it is, gets its pictures while the device is still busy with the one
-before, hands out what workers can start now and one more, writes progress, and finishes. It wakes
-when a job is submitted or a worker becomes free. It knows executors by their protocol, and never
-decodes a picture itself.
+It claims the jobs whose turn it is, gets their pictures while the devices are still busy with
+those before, hands out what workers can start now and one batch more, writes progress, and
+finishes. It wakes when a job is submitted or a worker becomes free. It knows executors by their
+protocol, and never decodes a picture itself.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,18 +20,15 @@ from typing import Any
 from sqlalchemy.exc import OperationalError
 
 from ..blobs import BlobStore
-from ..decoder import PictureDecoder
-from ..errors import InferenceFailed, ServiceError, UnderstudyError
-from ..executors import Executor, WorkerLost
+from ..errors import ServiceError, UnderstudyError
+from ..executors import Executor, RunMessage, WorkerLost
 from ..executors.messages import Drawn, Starting, Step, Task, TaskFailed
-from ..fetch import PictureFetcher
 from ..meters import Meters
-from ..parameters import Parameters
 from ..settings import Settings
 from .files import FileStore, StoredFile
+from .inputs import InputReader, must_fetch
 from .job import Job
 from .store import Store
-from .tasks import build_tasks
 
 log = logging.getLogger(__name__)
 
@@ -47,13 +44,38 @@ RETRY_SECONDS = 2.0
 
 @dataclass(eq=False)
 class _Held:
-    """A job that this dispatcher has claimed."""
+    """A job that this dispatcher has claimed, and what has come of it so far."""
 
     job: Job
+    tasks: list[Task] = field(default_factory=list)
     work: asyncio.Task[None] | None = None
-    task_ids: list[str] = field(default_factory=list)
     running: bool = False
     lost: bool = False
+    drawn: dict[str, Drawn] = field(default_factory=dict)
+    names: dict[str, asyncio.Future[str]] = field(default_factory=dict)
+    failure: TaskFailed | None = None
+    steps: dict[str, int] = field(default_factory=dict)
+    preview: bytes | None = None
+    progress_at: float = 0.0
+
+    @property
+    def order(self) -> tuple[int, int]:
+        return self.job.turn, self.job.sequence
+
+    @property
+    def task_ids(self) -> list[str]:
+        return [task.id for task in self.tasks]
+
+    def agrees_with(self, other: _Held) -> bool:
+        """Whether the tasks of both may be drawn in one batch."""
+        return self._shape() == other._shape()
+
+    def _shape(self) -> tuple[Any, ...]:
+        first = self.tasks[0]
+        posed = first.keypoints is not None or first.pose_picture is not None
+        size = (first.width, first.height)
+        strengths = (first.guidance_scale, first.ip_scale, first.pose_scale)
+        return (*size, *strengths, first.steps, first.candidates, posed, len(self.tasks) == 1)
 
 
 class Dispatcher:
@@ -65,8 +87,7 @@ class Dispatcher:
         store: Store,
         files: FileStore,
         blobs: BlobStore,
-        decoder: PictureDecoder,
-        fetcher: PictureFetcher,
+        inputs: InputReader,
         executor: Executor,
         meters: Meters,
     ) -> None:
@@ -74,78 +95,288 @@ class Dispatcher:
         self._store = store
         self._files = files
         self._blobs = blobs
-        self._decoder = decoder
-        self._fetcher = fetcher
+        self._inputs = inputs
         self._executor = executor
         self._meters = meters
         self._held: dict[str, _Held] = {}
         self._preparing = 0
-        self._prepared = 0
+        self._ready: list[_Held] = []
+        self._some_ready = asyncio.Condition()
+        # Jobs whose batch took a worker down: one of them is to blame, so each runs alone next.
+        self._suspects: set[str] = set()
         self._stopping = False
         self._stop_by = 0.0
-        self._loops: tuple[asyncio.Task[None], asyncio.Task[None]] | None = None
-        self._cancels: set[asyncio.Task[None]] = set()
+        self._loops: list[asyncio.Task[None]] = []
+        self._lease_loop: asyncio.Task[None] | None = None
+        self._side_work: set[asyncio.Future[Any]] = set()
 
     async def start(self) -> None:
         """Begin to claim jobs."""
         self._store.feed.observe_taken(self._lose)
-        self._loops = (
-            asyncio.create_task(self._claim_jobs()),
-            asyncio.create_task(self._keep_leases()),
-        )
+        self._loops = [asyncio.create_task(self._claim_jobs())]
+        self._loops += [asyncio.create_task(self._run_batches()) for _ in range(self._executor.slots)]
+        self._lease_loop = asyncio.create_task(self._keep_leases())
 
     def stop_claiming(self) -> None:
-        """Claim no more; what is held goes on, for the grace time at most."""
+        """Claim no more and begin nothing; what runs goes on, for the grace time at most."""
         if not self._stopping:
             self._stopping = True
             self._stop_by = time.monotonic() + self._settings.shutdown_grace_seconds
 
     async def stop(self) -> None:
-        """Claim no more; let running jobs end within the grace time; give the rest back."""
+        """Let running jobs end within the grace time; give everything else back."""
         self.stop_claiming()
-        claiming, keeping = self._loops or (None, None)
-        if claiming is not None:
-            claiming.cancel()
-            await asyncio.gather(claiming, return_exceptions=True)
         for held in list(self._held.values()):
             if not held.running and held.work is not None:
                 held.work.cancel()
+        running = [held for held in self._held.values() if held.running]
+        while running and time.monotonic() < self._stop_by:
+            await asyncio.sleep(0.02)
+            running = [held for held in self._held.values() if held.running]
+        for loop in self._loops:
+            loop.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
         works = [held.work for held in self._held.values() if held.work is not None]
-        if works:
-            await asyncio.wait(works, timeout=max(0.0, self._stop_by - time.monotonic()))
-        for work in works:
-            work.cancel()
-        await asyncio.gather(*works, *self._cancels, return_exceptions=True)
-        if keeping is not None:
-            keeping.cancel()
-            await asyncio.gather(keeping, return_exceptions=True)
+        await asyncio.gather(*works, return_exceptions=True)
+        while self._side_work:
+            await asyncio.gather(*self._side_work, return_exceptions=True)
+        for held in list(self._held.values()):
+            await self._give_back(held)
+        if self._lease_loop is not None:
+            self._lease_loop.cancel()
+            await asyncio.gather(self._lease_loop, return_exceptions=True)
 
-    # Claiming.
+    # Claiming and preparing.
 
     async def _claim_jobs(self) -> None:
         while True:
             try:
-                while self._has_room():
-                    claimed = await self._store.claim(self._settings.lease_seconds)
-                    if not claimed:
-                        break
+                while (room := self._count_room()) > 0:
+                    claimed = await self._store.claim(self._settings.lease_seconds, room)
                     for job in claimed:
                         held = _Held(job)
                         self._held[job.id] = held
                         self._preparing += 1
-                        held.work = asyncio.create_task(self._carry_out(held))
+                        held.work = asyncio.create_task(self._prepare(held))
+                    if len(claimed) < room:
+                        break
             except Exception:
-                log.exception("Claiming a job failed.")
+                log.exception("Claiming jobs failed.")
                 await asyncio.sleep(RETRY_SECONDS)
             # A job can also become free by time (a lease that ran out), hence a limit.
             await self._store.feed.wait_for_work(self._settings.lease_seconds)
 
-    def _has_room(self) -> bool:
-        return (
-            not self._stopping
-            and self._prepared < self._executor.slots + 1
-            and self._preparing < PREPARE_LIMIT
+    def _count_room(self) -> int:
+        """How many more jobs to claim: one batch is kept ready beside those that run."""
+        batch = self._executor.batch_size
+        if self._stopping or len(self._ready) >= batch:
+            return 0
+        return min(batch - len(self._ready), max(PREPARE_LIMIT, batch) - self._preparing)
+
+    async def _prepare(self, held: _Held) -> None:
+        job = held.job
+        try:
+            if must_fetch(job):
+                await self._store.record_stage(job, "fetching")
+            held.tasks = await self._inputs.read_tasks(job)
+        except asyncio.CancelledError:
+            await self._give_back(held)
+        except (OSError, ServiceError):
+            log.exception("Job %s could not be prepared now.", job.id)
+            await self._give_back_later(held)
+        except UnderstudyError as error:
+            await self._fail(held, code=error.code, error=error.message)
+        except Exception:
+            log.exception("Job %s could not be prepared.", job.id)
+            await self._fail_internally(held)
+        else:
+            async with self._some_ready:
+                self._ready.append(held)
+                self._ready.sort(key=lambda one: one.order)
+                self._some_ready.notify()
+        finally:
+            self._preparing -= 1
+            self._store.feed.wake()
+
+    # Running.
+
+    async def _run_batches(self) -> None:
+        while True:
+            async with self._some_ready:
+                await self._some_ready.wait_for(lambda: self._ready and not self._stopping)
+                batch = self._take_batch()
+            self._store.feed.wake()
+            try:
+                await self._run(batch)
+            except WorkerLost as error:
+                self._meters.worker_losses.labels(error.code).inc()
+                for held in batch:
+                    await self._try_again(held, error, alone=len(batch) == 1)
+            except asyncio.CancelledError:
+                # Writes may be under way; what they leave unfinished `stop` gives back.
+                raise
+            except Exception:
+                log.exception("A run failed inside the service.")
+                for held in batch:
+                    await self._fail_internally(held)
+            else:
+                for held in batch:
+                    self._do_beside(self._finish(held))
+
+    def _take_batch(self) -> list[_Held]:
+        first = self._ready.pop(0)
+        first.running = True
+        batch = [first]
+        if first.job.id in self._suspects:
+            return batch
+        for held in list(self._ready):
+            if len(batch) >= self._executor.batch_size:
+                break
+            if held.agrees_with(first) and held.job.id not in self._suspects:
+                self._ready.remove(held)
+                held.running = True
+                batch.append(held)
+        return batch
+
+    async def _run(self, batch: Sequence[_Held]) -> None:
+        by_task = {task_id: held for held in batch for task_id in held.task_ids}
+        tasks = [task for held in batch for task in held.tasks]
+        async with aclosing(self._executor.run(tasks)) as messages:
+            async for message in messages:
+                if isinstance(message, Starting):
+                    for held in batch:
+                        self._do_beside(self._store.record_stage(held.job, "loading"))
+                elif isinstance(message, Step | Drawn | TaskFailed):
+                    self._receive(by_task[message.task_id], message)
+
+    def _receive(self, held: _Held, message: RunMessage) -> None:
+        """Take in a message about one job; what must be written is written beside the run."""
+        match message:
+            case Step():
+                if not held.steps:
+                    self._meters.queue_seconds.observe(time.time() - held.job.created_at)
+                    self._do_beside(self._begin(held))
+                held.steps[message.task_id] = message.step
+                held.preview = message.preview or held.preview
+                self._record_progress(held)
+            case Drawn():
+                held.drawn[message.task_id] = message
+                put = asyncio.ensure_future(self._blobs.put(message.content_type, message.data))
+                held.names[message.task_id] = put
+            case TaskFailed() if held.failure is None:
+                held.failure = message
+                if len(held.tasks) > 1:
+                    self._do_beside(self._executor.cancel(held.task_ids))
+
+    async def _begin(self, held: _Held) -> None:
+        if not await self._store.begin(held.job):
+            self._lose(held.job.id)
+
+    def _record_progress(self, held: _Held) -> None:
+        """Write a job's steps to its row, but not more often than a person can see."""
+        done = sum(held.steps.values())
+        now = time.monotonic()
+        if done > 0 and now - held.progress_at >= PROGRESS_SECONDS:
+            held.progress_at = now
+            preview, held.preview = held.preview, None
+            self._do_beside(self._store.record_step(held.job, done, preview))
+
+    # Ending.
+
+    async def _finish(self, held: _Held) -> None:
+        """End a job whose run has ended."""
+        try:
+            if held.lost:
+                await self._let_go(held)
+            elif held.failure is not None:
+                await self._fail(held, code=held.failure.code, error=held.failure.message)
+            else:
+                await self._complete(held)
+        except (OSError, OperationalError):
+            # A full disk is nobody's attempt: the job waits until there is room.
+            log.exception("Job %s could not be finished now.", held.job.id)
+            await self._give_back_later(held)
+        except Exception:
+            log.exception("Job %s could not be finished.", held.job.id)
+            await self._fail_internally(held)
+
+    async def _complete(self, held: _Held) -> None:
+        now = time.time()
+        expires_at = now + min(self._settings.file_ttl_seconds, self._settings.history_ttl_seconds)
+        images: list[dict[str, Any]] = []
+        outputs: list[StoredFile] = []
+        warnings: list[str] = []
+        for task in held.tasks:
+            picture, name = held.drawn[task.id], await held.names[task.id]
+            image = {"file_name": name, "content_type": picture.content_type, "seed": picture.seed}
+            scores = {"likeness": picture.likeness, "pose": picture.pose}
+            images.append({**image, **scores, "file_size": len(picture.data)})
+            outputs.append(
+                StoredFile(
+                    name=name,
+                    account_id=held.job.account_id,
+                    kind="output",
+                    content_type=picture.content_type,
+                    size=len(picture.data),
+                    created_at=now,
+                    job_id=held.job.id,
+                    expires_at=expires_at,
+                )
+            )
+            warnings.extend(warning for warning in picture.warnings if warning not in warnings)
+        seconds = sum(picture.compute_seconds for picture in held.drawn.values())
+        completed = await self._store.complete(
+            held.job, images=images, inference_seconds=seconds, warnings=warnings, outputs=outputs
         )
+        if completed:
+            self._meters.ended.labels("COMPLETED", "").inc()
+            self._meters.inference_seconds.observe(seconds)
+            held.names.clear()
+        await self._let_go(held)
+
+    async def _fail(self, held: _Held, *, code: str, error: str, count_attempt: bool = False) -> None:
+        if await self._store.fail(held.job, code=code, error=error, count_attempt=count_attempt):
+            self._meters.ended.labels("FAILED", code).inc()
+        await self._let_go(held)
+
+    async def _fail_internally(self, held: _Held) -> None:
+        with contextlib.suppress(OperationalError):
+            error = "The service failed on this request; send it again."
+            await self._fail(held, code="internal_error", error=error)
+        await self._let_go(held)
+
+    async def _try_again(self, held: _Held, error: WorkerLost, *, alone: bool) -> None:
+        """Queue a job again whose worker was lost, or end it when it has had its attempts."""
+        if not alone:
+            self._suspects.add(held.job.id)
+        elif held.job.attempts + 1 >= self._settings.max_attempts:
+            words = f"{error.message} It was tried {self._settings.max_attempts} times."
+            await self._fail(held, code=error.code, error=words, count_attempt=True)
+            return
+        await self._give_back(held, count_attempt=alone)
+
+    async def _give_back_later(self, held: _Held) -> None:
+        await asyncio.sleep(RETRY_SECONDS)
+        await self._give_back(held)
+
+    async def _give_back(self, held: _Held, *, count_attempt: bool = False) -> None:
+        """Put a job back in the queue; if not even that can be written, its lease runs out."""
+        if not held.lost:
+            with contextlib.suppress(OperationalError):
+                await self._store.release(held.job, count_attempt=count_attempt)
+        await self._let_go(held, comes_again=not held.lost)
+
+    async def _let_go(self, held: _Held, *, comes_again: bool = False) -> None:
+        """Forget a job; of its pictures only those stay whose row was written."""
+        if self._held.get(held.job.id) is held:
+            del self._held[held.job.id]
+        if not comes_again:
+            self._suspects.discard(held.job.id)
+        names = await asyncio.gather(*held.names.values(), return_exceptions=True)
+        await delete_rowless(self._files, self._blobs, [name for name in names if isinstance(name, str)])
+        self._store.feed.wake()
+
+    # Leases.
 
     async def _keep_leases(self) -> None:
         while True:
@@ -163,209 +394,29 @@ class Dispatcher:
                 log.exception("Extending leases failed.")
 
     def _lose(self, job_id: str) -> None:
-        """A job is no longer ours: stop its work between two steps."""
+        """A job is no longer ours: stop its work, between two steps if it runs."""
         held = self._held.get(job_id)
-        if held is None or held.lost:
+        if held is None:
             return
         held.lost = True
         if held.running:
-            cancel = asyncio.create_task(self._executor.cancel(held.task_ids))
-            self._cancels.add(cancel)
-            cancel.add_done_callback(self._cancels.discard)
+            self._do_beside(self._executor.cancel(held.task_ids))
+        elif held in self._ready:
+            self._ready.remove(held)
+            self._do_beside(self._let_go(held))
         elif held.work is not None:
             held.work.cancel()
 
-    # One job.
+    def _do_beside(self, work: Awaitable[Any]) -> None:
+        """Do something while the run goes on; `stop` waits for it."""
+        task = asyncio.ensure_future(work)
+        self._side_work.add(task)
+        task.add_done_callback(self._forget_side_work)
 
-    async def _carry_out(self, held: _Held) -> None:
-        job = held.job
-        counted = "preparing"
-        try:
-            tasks = await self._prepare(job)
-            self._preparing -= 1
-            self._prepared += 1
-            counted = "prepared"
-            self._store.feed.wake()
-            await self._run(held, tasks)
-        except asyncio.CancelledError:
-            if not held.lost:
-                await self._store.release(job, count_attempt=False)
-            if not self._stopping and not held.lost:
-                raise
-        except (OSError, OperationalError, ServiceError):
-            # A full disk or a decoder that does not start is nobody's attempt: the job waits.
-            log.exception("Job %s could not be carried out now.", job.id)
-            await asyncio.sleep(RETRY_SECONDS)
-            # If not even this can be written, the lease runs out and frees the job.
-            with contextlib.suppress(OperationalError):
-                await self._store.release(job, count_attempt=False)
-        except UnderstudyError as error:
-            await self._fail(job, code=error.code, error=error.message)
-        except WorkerLost as error:
-            await self._try_again(job, error)
-        except Exception:
-            log.exception("Job %s failed inside the service.", job.id)
-            await self._fail(
-                job, code="internal_error", error="The service failed on this request; send it again."
-            )
-        finally:
-            if counted == "preparing":
-                self._preparing -= 1
-            else:
-                self._prepared -= 1
-            if self._held.get(job.id) is held:
-                del self._held[job.id]
-            self._store.feed.wake()
-
-    async def _prepare(self, job: Job) -> list[Task]:
-        parameters = Parameters.model_validate(job.parameters)
-        if any("url" in source for source in job.inputs.values()):
-            await self._store.record_stage(job, "fetching")
-        names = list(job.inputs)
-        pictures = await asyncio.gather(*(self._get_picture(job.inputs[name], name) for name in names))
-        by_name = dict(zip(names, pictures, strict=True))
-        return build_tasks(
-            parameters,
-            model=job.model,
-            seed=job.seed,
-            reference=by_name["ip_image"],
-            pose_picture=by_name.get("input_image"),
-            id_prefix=f"{job.id}/{job.token}/",
-        )
-
-    async def _get_picture(self, source: dict[str, Any], name: str) -> bytes:
-        """A picture as the decoder leaves it, from where the job says it is."""
-        if "url" in source:
-            return await self._decoder.decode(await self._fetcher.fetch(source["url"], name), name)
-        data = await self._blobs.get(source["file"])
-        if data is None:
-            raise InferenceFailed(
-                f"The file given as {name} has expired; upload it again.", code="invalid_picture", field=name
-            )
-        return data if source.get("decoded") else await self._decoder.decode(data, name)
-
-    async def _run(self, held: _Held, tasks: Sequence[Task]) -> None:
-        job = held.job
-        held.task_ids = [task.id for task in tasks]
-        progress = _Progress(self._store, job)
-        drawn: dict[str, Drawn] = {}
-        names: dict[str, str] = {}
-        failure: TaskFailed | None = None
-        begun = kept = False
-        try:
-            async with aclosing(self._executor.run(tasks)) as messages:
-                async for message in messages:
-                    held.running = True
-                    match message:
-                        case Starting():
-                            await self._store.record_stage(job, "loading")
-                        case Step():
-                            if not begun:
-                                begun = True
-                                self._meters.queue_seconds.observe(time.time() - job.created_at)
-                                if not await self._store.begin(job):
-                                    held.lost = True
-                                    await self._executor.cancel(held.task_ids)
-                            await progress.record(message)
-                        case Drawn():
-                            names[message.task_id] = await self._blobs.put(message.content_type, message.data)
-                            drawn[message.task_id] = message
-                        case TaskFailed():
-                            if failure is None:
-                                failure = message
-                                await self._executor.cancel(held.task_ids)
-            if held.lost:
-                return
-            if failure is not None:
-                await self._fail(job, code=failure.code, error=failure.message)
-            else:
-                kept = await self._complete(job, [drawn[task.id] for task in tasks], names)
-        finally:
-            if not kept:
-                await delete_rowless(self._files, self._blobs, list(names.values()))
-
-    async def _complete(self, job: Job, drawn: Sequence[Drawn], names: dict[str, str]) -> bool:
-        now = time.time()
-        expires_at = now + min(self._settings.file_ttl_seconds, self._settings.history_ttl_seconds)
-        images: list[dict[str, Any]] = []
-        outputs: list[StoredFile] = []
-        warnings: list[str] = []
-        for picture in drawn:
-            name = names[picture.task_id]
-            size = len(picture.data)
-            images.append(
-                {
-                    "file_name": name,
-                    "content_type": picture.content_type,
-                    "file_size": size,
-                    "seed": picture.seed,
-                    "likeness": picture.likeness,
-                    "pose": picture.pose,
-                }
-            )
-            outputs.append(
-                StoredFile(
-                    name=name,
-                    account_id=job.account_id,
-                    kind="output",
-                    content_type=picture.content_type,
-                    size=size,
-                    created_at=now,
-                    job_id=job.id,
-                    expires_at=expires_at,
-                )
-            )
-            warnings.extend(warning for warning in picture.warnings if warning not in warnings)
-        inference_seconds = sum(picture.compute_seconds for picture in drawn)
-        completed = await self._store.complete(
-            job,
-            images=images,
-            inference_seconds=inference_seconds,
-            warnings=warnings,
-            outputs=outputs,
-        )
-        if completed:
-            self._meters.ended.labels("COMPLETED", "").inc()
-            self._meters.inference_seconds.observe(inference_seconds)
-        return completed
-
-    async def _fail(self, job: Job, *, code: str, error: str, count_attempt: bool = False) -> None:
-        if await self._store.fail(job, code=code, error=error, count_attempt=count_attempt):
-            self._meters.ended.labels("FAILED", code).inc()
-
-    async def _try_again(self, job: Job, error: WorkerLost) -> None:
-        """Queue a job again whose worker was lost, or end it when it has had its attempts."""
-        self._meters.worker_losses.labels(error.code).inc()
-        if job.attempts + 1 < self._settings.max_attempts:
-            await self._store.release(job, count_attempt=True)
-            return
-        await self._fail(
-            job,
-            code=error.code,
-            error=f"{error.message} It was tried {self._settings.max_attempts} times.",
-            count_attempt=True,
-        )
-
-
-class _Progress:
-    """Writes a job's progress to its row, but not more often than a person can see."""
-
-    def __init__(self, store: Store, job: Job) -> None:
-        self._store = store
-        self._job = job
-        self._steps: dict[str, int] = {}
-        self._preview: bytes | None = None
-        self._written_at = 0.0
-
-    async def record(self, step: Step) -> None:
-        self._steps[step.task_id] = step.step
-        self._preview = step.preview or self._preview
-        done = sum(self._steps.values())
-        if done == 0 or time.monotonic() - self._written_at < PROGRESS_SECONDS:
-            return
-        self._written_at = time.monotonic()
-        preview, self._preview = self._preview, None
-        await self._store.record_step(self._job, done, preview)
+    def _forget_side_work(self, task: asyncio.Future[Any]) -> None:
+        self._side_work.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("A job's progress could not be written.", exc_info=error)
 
 
 async def delete_rowless(files: FileStore, blobs: BlobStore, names: Sequence[str]) -> None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, or_, select, update
 
 from ..database import Database
 from .tables import files
@@ -42,10 +42,8 @@ class FileStore:
 
     async def find(self, name: str) -> StoredFile | None:
         """A file's row; None when there is none or its time is over."""
-        query = select(files).where(
-            files.c.name == name, or_(files.c.expires_at.is_(None), files.c.expires_at > time.time())
-        )
-        row = await self.database.read(lambda connection: connection.execute(query).one_or_none())
+        values = {"name": name, "now": time.time()}
+        row = await self.database.read(lambda connection: connection.execute(_find, values).one_or_none())
         return None if row is None else StoredFile(**row._mapping)
 
     async def list_expired(self, limit: int = 500) -> list[str]:
@@ -64,14 +62,24 @@ class FileStore:
         await self.database.write(lambda connection: connection.execute(forget).rowcount)
 
 
+_find = select(files).where(
+    files.c.name == bindparam("name"),
+    or_(files.c.expires_at.is_(None), files.c.expires_at > bindparam("now")),
+)
+_insert = insert(files)
+_expire_inputs = (
+    update(files)
+    .where(files.c.job_id == bindparam("of_job"), files.c.kind == "input")
+    .values(expires_at=bindparam("now"))
+)
+
+
 def insert_files(connection: Connection, rows: Sequence[StoredFile]) -> None:
     """Record files within a transaction."""
     if rows:
-        connection.execute(insert(files), [asdict(row) for row in rows])
+        connection.execute(_insert, [vars(row) for row in rows])
 
 
-def expire_inputs(connection: Connection, job_ids: Sequence[str], now: float) -> None:
-    """Let go what jobs were given, within the transaction that ends them."""
-    connection.execute(
-        update(files).where(files.c.job_id.in_(job_ids), files.c.kind == "input").values(expires_at=now)
-    )
+def expire_inputs(connection: Connection, job_id: str, now: float) -> None:
+    """Let go what a job was given, within the transaction that ends it."""
+    connection.execute(_expire_inputs, {"of_job": job_id, "now": now})

@@ -15,7 +15,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, case, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    JSON,
+    Connection,
+    Update,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from ..database import Database
 from ..errors import RateLimited
@@ -124,47 +137,33 @@ class Store:
 
     async def claim(self, lease_seconds: float, limit: int = 1) -> list[Job]:
         """Lease the waiting jobs whose turn it is, in the order of their turns."""
-        next_ones = (
-            select(jobs.c.sequence)
-            .where(waiting)
-            .order_by(jobs.c.turn, jobs.c.sequence)
-            .limit(limit)
-            .with_for_update(skip_locked=True)
-        )
-        claim = (
-            update(jobs)
-            .where(jobs.c.sequence.in_(next_ones.scalar_subquery()))
-            .values(token=jobs.c.token + 1, lease_expires_at=time.time() + lease_seconds)
-            .returning(*jobs.c)
-        )
-        rows = await self.database.write(lambda connection: connection.execute(claim).all())
+        values = {"limit": limit, "until": time.time() + lease_seconds}
+        rows = await self.database.write(lambda connection: connection.execute(_claim, values).all())
         return sorted(map(_job, rows), key=lambda job: (job.turn, job.sequence))
 
     async def begin(self, job: Job) -> bool:
         """Say that a worker has begun: PROCESSING. False when the lease is lost."""
-        started_at = func.coalesce(jobs.c.started_at, time.time())
-        return await self._change(job, status="PROCESSING", stage="drawing", started_at=started_at)
+        return await self._change(job, _begin, now=time.time())
 
     async def record_stage(self, job: Job, stage: str) -> bool:
         """Say what a job is at (`fetching`, `loading`, ...). False when the lease is lost."""
-        return await self._change(job, stage=stage)
+        return await self._change(job, _set_stage, new_stage=stage)
 
     async def record_step(self, job: Job, step: int, preview: bytes | None = None) -> bool:
         """Say how many denoising steps are done. False when the lease is lost."""
-        values: dict[str, Any] = {"step": step}
-        if preview is not None:
-            values["preview"] = preview
-        return await self._change(job, **values)
+        if preview is None:
+            return await self._change(job, _set_step, new_step=step)
+        return await self._change(job, _set_preview, new_step=step, new_preview=preview)
 
     async def extend_leases(self, held: Sequence[Job], lease_seconds: float) -> set[str]:
         """Keep the leases of these jobs; return the ids of those that are still held."""
-        extend = {"lease_expires_at": time.time() + lease_seconds}
+        until = time.time() + lease_seconds
 
         def write(connection: Connection) -> set[str]:
             return {
                 job.id
                 for job in held
-                if connection.execute(update(jobs).where(_holds(job)).values(extend)).rowcount
+                if connection.execute(_extend, {**_holder(job), "until": until}).rowcount
             }
 
         return await self.database.write(write)
@@ -179,35 +178,24 @@ class Store:
         outputs: Sequence[StoredFile],
     ) -> bool:
         """End a job COMPLETED, with its files, in one transaction. False when the lease is lost."""
-        now = time.time()
         values = {
-            "status": "COMPLETED",
-            "stage": "done",
-            "step": jobs.c.steps,
-            "images": images,
-            "inference_seconds": inference_seconds,
-            "warnings": [*job.warnings, *warnings],
-            "started_at": func.coalesce(jobs.c.started_at, now),
+            "new_images": images,
+            "new_inference_seconds": inference_seconds,
+            "new_warnings": [*job.warnings, *warnings],
         }
-        return await self._end(job, now, values, outputs)
+        return await self._end(job, _complete, values, outputs)
 
     async def fail(self, job: Job, *, code: str, error: str, count_attempt: bool = False) -> bool:
         """End a job FAILED. False when the lease is lost."""
-        values = {
-            "status": "FAILED",
-            "error_code": code,
-            "error": error,
-            "attempts": jobs.c.attempts + int(count_attempt),
-        }
-        return await self._end(job, time.time(), values)
+        values = {"code": code, "words": error, "attempt": int(count_attempt)}
+        return await self._end(job, _fail, values)
 
     async def release(self, job: Job, *, count_attempt: bool) -> bool:
         """Give a job back to the queue, in its old turn. False when the lease is lost.
 
         `count_attempt` tells a worker's death or hang from a service that merely stopped.
         """
-        attempts = jobs.c.attempts + int(count_attempt)
-        return await self._change(job, queue=True, **_BACK_IN_QUEUE, attempts=attempts)
+        return await self._change(job, _release, queue=True, attempt=int(count_attempt))
 
     # What happens to a job from outside.
 
@@ -226,14 +214,14 @@ class Store:
                 error_code="cancelled",
                 error="The request was cancelled.",
                 token=jobs.c.token + 1,
-                **_ending(now),
+                **_ENDING,
             )
         )
 
         def write(connection: Connection) -> tuple[Job | None, bool]:
-            ended = bool(connection.execute(end).rowcount)
+            ended = bool(connection.execute(end, {"now": now}).rowcount)
             if ended:
-                expire_inputs(connection, [job_id], now)
+                expire_inputs(connection, job_id, now)
             row = connection.execute(select(jobs).where(mine)).one_or_none()
             return (None if row is None else _job(row)), ended
 
@@ -277,15 +265,15 @@ class Store:
                 status="FAILED",
                 error_code="expired",
                 error="The request waited too long for a worker; send it again.",
-                **_ending(now),
+                **_ENDING,
             )
             .returning(jobs.c.id)
         )
 
         def write(connection: Connection) -> Sequence[str]:
-            ids = connection.scalars(end).all()
+            ids = connection.scalars(end, {"now": now}).all()
             for job_id in ids:
-                expire_inputs(connection, [job_id], now)
+                expire_inputs(connection, job_id, now)
             return ids
 
         ids = await self.database.write(write)
@@ -315,23 +303,24 @@ class Store:
                 )
         self._most_queued += 1
 
-    async def _change(self, job: Job, *, queue: bool = False, **values: Any) -> bool:
-        change = update(jobs).where(_holds(job)).values(version=jobs.c.version + 1, **values)
-        changed = await self.database.write(lambda connection: connection.execute(change).rowcount)
+    async def _change(self, job: Job, change: Update, *, queue: bool = False, **values: Any) -> bool:
+        values |= _holder(job)
+        changed = await self.database.write(lambda connection: connection.execute(change, values).rowcount)
         if changed:
             self.feed.publish(job.id, queue=queue)
         return bool(changed)
 
     async def _end(
-        self, job: Job, now: float, values: dict[str, Any], outputs: Sequence[StoredFile] = ()
+        self, job: Job, end: Update, values: dict[str, Any], outputs: Sequence[StoredFile] = ()
     ) -> bool:
-        end = update(jobs).where(_holds(job)).values(**values, **_ending(now))
+        now = time.time()
+        values = {**values, **_holder(job), "now": now}
 
         def write(connection: Connection) -> bool:
-            if not connection.execute(end).rowcount:
+            if not connection.execute(end, values).rowcount:
                 return False
             insert_files(connection, outputs)
-            expire_inputs(connection, [job.id], now)
+            expire_inputs(connection, job.id, now)
             return True
 
         ended = await self.database.write(write)
@@ -353,6 +342,8 @@ _served = select(func.min(jobs.c.turn)).where(waiting).scalar_subquery()
 _own_next, _served_now = func.coalesce(_own_last + 1, 0), func.coalesce(_served, 0)
 _next_turn = select(case((_own_next > _served_now, _own_next), else_=_served_now))
 
+# Statements of the hot path are built once: building one costs as much as running it.
+
 _BACK_IN_QUEUE: dict[str, Any] = {
     "status": "QUEUED",
     "stage": "waiting",
@@ -362,21 +353,63 @@ _BACK_IN_QUEUE: dict[str, Any] = {
 }
 
 
-def _holds(job: Job) -> Any:
-    return and_(
-        jobs.c.sequence == job.sequence,
-        jobs.c.token == job.token,
-        jobs.c.lease_expires_at.is_not(None),
-    )
+_ENDING: dict[str, Any] = {
+    "ended_at": bindparam("now"),
+    "lease_expires_at": None,
+    "preview": None,
+    "version": jobs.c.version + 1,
+}
+
+_next_ones = (
+    select(jobs.c.sequence)
+    .where(waiting)
+    .order_by(jobs.c.turn, jobs.c.sequence)
+    .limit(bindparam("limit"))
+    .with_for_update(skip_locked=True)
+)
+_claim = (
+    update(jobs)
+    .where(jobs.c.sequence.in_(_next_ones.scalar_subquery()))
+    .values(token=jobs.c.token + 1, lease_expires_at=bindparam("until"))
+    .returning(*jobs.c)
+)
+
+_held = update(jobs).where(
+    jobs.c.sequence == bindparam("held_sequence"),
+    jobs.c.token == bindparam("held_token"),
+    jobs.c.lease_expires_at.is_not(None),
+)
+_extend = _held.values(lease_expires_at=bindparam("until"))
+_changed = _held.values(version=jobs.c.version + 1)
+_begin = _changed.values(
+    status="PROCESSING", stage="drawing", started_at=func.coalesce(jobs.c.started_at, bindparam("now"))
+)
+_set_stage = _changed.values(stage=bindparam("new_stage"))
+_set_step = _changed.values(step=bindparam("new_step"))
+_set_preview = _set_step.values(preview=bindparam("new_preview"))
+_release = _changed.values(**_BACK_IN_QUEUE, attempts=jobs.c.attempts + bindparam("attempt"))
+_complete = _held.values(
+    status="COMPLETED",
+    stage="done",
+    step=jobs.c.steps,
+    images=bindparam("new_images", type_=JSON),
+    inference_seconds=bindparam("new_inference_seconds"),
+    warnings=bindparam("new_warnings", type_=JSON),
+    started_at=func.coalesce(jobs.c.started_at, bindparam("now")),
+    **_ENDING,
+)
+_fail = _held.values(
+    status="FAILED",
+    error_code=bindparam("code"),
+    error=bindparam("words"),
+    attempts=jobs.c.attempts + bindparam("attempt"),
+    **_ENDING,
+)
 
 
-def _ending(now: float) -> dict[str, Any]:
-    return {
-        "ended_at": now,
-        "lease_expires_at": None,
-        "preview": None,
-        "version": jobs.c.version + 1,
-    }
+def _holder(job: Job) -> dict[str, int]:
+    """Who may change a job: the one with the token that its lease came with."""
+    return {"held_sequence": job.sequence, "held_token": job.token}
 
 
 def _forget(connection: Connection, which: Any) -> int:

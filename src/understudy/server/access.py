@@ -21,8 +21,11 @@ _header = APIKeyHeader(name="x-api-key", auto_error=False, description="The API 
 _bearer = HTTPBearer(auto_error=False, description="The API key as a bearer token.")
 
 
-def get_service(request: Request) -> Service:
-    """The running service that the app was opened with."""
+async def get_service(request: Request) -> Service:
+    """The running service that the app was opened with.
+
+    Asynchronous, as every dependency here, because FastAPI runs the others in a thread.
+    """
     return request.app.state.service
 
 
@@ -68,7 +71,7 @@ async def authenticate(
     return row
 
 
-def refuse_while_stopping(service: Annotated[Service, Depends(get_service)]) -> None:
+async def refuse_while_stopping(service: Annotated[Service, Depends(get_service)]) -> None:
     """Refuse new jobs while the service stops.
 
     Raises:

@@ -167,13 +167,15 @@ async def _resolve_text(
     if own is None:
         intake.inputs[name] = {"url": source.url}
         return
-    if await service.files.find(own) is None:
+    file = await service.files.find(own)
+    if file is None:
         raise InvalidRequest(
             f"The file given as {name} does not exist here or has expired; upload it again.",
             code="invalid_picture",
             field=name,
         )
-    intake.inputs[name] = {"file": own, "name": f"/files/{own}"}
+    # Everything but an output was decoded when it came in, and is a PNG of our own making.
+    intake.inputs[name] = {"file": own, "decoded": file.kind != "output", "name": f"/files/{own}"}
 
 
 async def _keep_picture(

@@ -23,6 +23,7 @@ from ..jobs.characters import CharacterStore
 from ..jobs.dispatcher import Dispatcher
 from ..jobs.events import ChangeFeed
 from ..jobs.files import FileStore
+from ..jobs.inputs import InputReader
 from ..jobs.store import Store
 from ..jobs.sweeper import Sweeper
 from ..meters import Meters
@@ -86,7 +87,9 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         decoder = PictureDecoder.from_settings(settings, processes=DECODER_PROCESSES)
         fetcher = PictureFetcher.from_settings(settings)
         executor = LocalExecutor(settings)
-        dispatcher = Dispatcher(settings, store, files, blobs, decoder, fetcher, executor, meters)
+        dispatcher = Dispatcher(
+            settings, store, files, blobs, InputReader(blobs, decoder, fetcher), executor, meters
+        )
         sweeper = Sweeper(settings, store, files, blobs, meters)
         try:
             # This service is alone here: whatever an earlier run held is free.

@@ -1,0 +1,61 @@
+"""What a job was given -> the tasks a worker draws: its pictures fetched, decoded, and ready.
+
+Untrusted bytes are never decoded here: the decoder's child does that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from ..blobs import BlobStore
+from ..decoder import PictureDecoder
+from ..errors import InferenceFailed
+from ..executors.messages import Task
+from ..fetch import PictureFetcher
+from ..parameters import Parameters
+from .job import Job
+from .tasks import build_tasks
+
+
+class InputReader:
+    """Gets the pictures of jobs from where they are."""
+
+    def __init__(self, blobs: BlobStore, decoder: PictureDecoder, fetcher: PictureFetcher) -> None:
+        self._blobs = blobs
+        self._decoder = decoder
+        self._fetcher = fetcher
+
+    async def read_tasks(self, job: Job) -> list[Task]:
+        """The tasks of a job, one for each picture it asks for.
+
+        Raises:
+            UnderstudyError: a picture cannot be had or read (the parameter is named).
+        """
+        names = list(job.inputs)
+        pictures = await asyncio.gather(*(self._read_picture(job.inputs[name], name) for name in names))
+        by_name = dict(zip(names, pictures, strict=True))
+        return build_tasks(
+            Parameters.model_validate(job.parameters),
+            model=job.model,
+            seed=job.seed,
+            reference=by_name["ip_image"],
+            pose_picture=by_name.get("input_image"),
+            id_prefix=f"{job.id}/{job.token}/",
+        )
+
+    async def _read_picture(self, source: dict[str, Any], name: str) -> bytes:
+        """A picture as the decoder leaves it, from where the job says it is."""
+        if "url" in source:
+            return await self._decoder.decode(await self._fetcher.fetch(source["url"], name), name)
+        data = await self._blobs.get(source["file"])
+        if data is None:
+            raise InferenceFailed(
+                f"The file given as {name} has expired; upload it again.", code="invalid_picture", field=name
+            )
+        return data if source.get("decoded") else await self._decoder.decode(data, name)
+
+
+def must_fetch(job: Job) -> bool:
+    """Whether a picture of the job has to come from elsewhere."""
+    return any("url" in source for source in job.inputs.values())

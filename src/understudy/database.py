@@ -16,8 +16,9 @@ import os
 import queue
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
@@ -44,6 +45,16 @@ BATCH_SIZE = 256
 """The most changes that share a transaction."""
 
 
+@dataclass(eq=False, slots=True)
+class _Change:
+    """A change that waits for its transaction, then its outcome."""
+
+    carry_out: Callable[[Connection], Any]
+    done: asyncio.Future[Any]
+    result: Any = None
+    error: Exception | None = None
+
+
 class Database:
     """The one SQLite database of a data folder."""
 
@@ -52,8 +63,7 @@ class Database:
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="read")
         self._reading = threading.local()
         self._connections: list[Connection] = []
-        self._changes: queue.SimpleQueue[tuple[Callable[[Connection], Any], Future[Any]] | None]
-        self._changes = queue.SimpleQueue()
+        self._changes: queue.SimpleQueue[_Change | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write_batches, name="write", daemon=True)
         self._writer.start()
 
@@ -72,13 +82,12 @@ class Database:
         A change is carried out though its caller be cancelled, who learns of that only afterwards:
         whatever it then looks at shows what became of the change.
         """
-        done: Future[T] = Future()
-        self._changes.put((change, done))
-        waiting = asyncio.wrap_future(done)
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._changes.put(_Change(change, done))
         try:
-            return await asyncio.shield(waiting)
+            return await asyncio.shield(done)
         except asyncio.CancelledError:
-            await asyncio.wait({waiting})
+            await asyncio.wait({done})
             raise
 
     async def close(self) -> None:
@@ -113,6 +122,7 @@ class Database:
                 changes = [change for change in batch if change is not None]
                 if changes:
                     _write_batch(connection, changes)
+                    _tell_results(changes)
 
 
 def migrate_database(data_dir: Path) -> None:
@@ -138,22 +148,39 @@ def migrate_database(data_dir: Path) -> None:
         engine.dispose()
 
 
-def _write_batch(
-    connection: Connection, changes: list[tuple[Callable[[Connection], Any], Future[Any]]]
-) -> None:
+def _write_batch(connection: Connection, changes: list[_Change]) -> None:
     """Carry out changes in one transaction, or, if that fails, each in one of its own."""
     try:
         with connection.begin():
-            results = [change(connection) for change, _ in changes]
-    except BaseException as error:
+            for change in changes:
+                change.result = change.carry_out(connection)
+    except Exception as error:
         if len(changes) == 1:
-            changes[0][1].set_exception(error)
+            changes[0].error = error
             return
         for change in changes:
             _write_batch(connection, [change])
-        return
-    for (_, done), result in zip(changes, results, strict=True):
-        done.set_result(result)
+
+
+def _tell_results(changes: list[_Change]) -> None:
+    """Wake those who wait for changes: each event loop once, however many they are."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[_Change]] = {}
+    for change in changes:
+        by_loop.setdefault(change.done.get_loop(), []).append(change)
+    for loop, some in by_loop.items():
+        # A loop that was closed meanwhile has nobody left who waits.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(_resolve, some)
+
+
+def _resolve(changes: list[_Change]) -> None:
+    for change in changes:
+        if change.done.cancelled():
+            continue
+        if change.error is not None:
+            change.done.set_exception(change.error)
+        else:
+            change.done.set_result(change.result)
 
 
 def _open_engine(data_dir: Path) -> Engine:

@@ -47,14 +47,16 @@ async def other_key(store: Store) -> Key:
 def submit(store: Store) -> Callable[..., Awaitable[Job]]:
     """Submit a job for a key: `await submit(key)`."""
 
-    async def submit_job(key: Key, *, queue_limit: int = 1000, steps: int = 10) -> Job:
+    async def submit_job(
+        key: Key, *, queue_limit: int = 1000, steps: int = 10, inputs: dict | None = None
+    ) -> Job:
         new = NewJob(
             id=str(uuid.uuid4()),
             account_id=key.account_id,
             key_id=key.id,
             model="m",
             parameters={"prompt": "a hero"},
-            inputs={},
+            inputs=inputs or {},
             seed=2**53 - 1,
             steps=steps,
         )

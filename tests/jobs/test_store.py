@@ -212,7 +212,7 @@ async def test_old_jobs_are_forgotten_and_their_files_expire(store, files, key, 
 
 
 async def test_inputs_expire_with_the_job_s_end(store, files, key, submit):
-    job = await submit(key)
+    job = await submit(key, inputs={"ip_image": {"file": "in.png", "sha256": "0"}})
     await files.add([output_file(job, "in.png", kind="input")])
     held = await claim(store, LEASE)
     assert await files.find("in.png") is not None

@@ -38,6 +38,9 @@ PREPARE_LIMIT = 4
 PROGRESS_SECONDS = 0.2
 """Least time between two writes of a job's progress."""
 
+BEGIN_SECONDS = 0.05
+"""How long after its first message a job is said to run."""
+
 RETRY_SECONDS = 2.0
 """How long a job waits that this machine could not carry out, before it is queued again."""
 
@@ -57,6 +60,8 @@ class _Held:
     steps: dict[str, int] = field(default_factory=dict)
     preview: bytes | None = None
     progress_at: float = 0.0
+    started_at: float | None = None
+    ended: bool = False
 
     @property
     def order(self) -> tuple[int, int]:
@@ -253,8 +258,9 @@ class Dispatcher:
         """Take in a message about one job; what must be written is written beside the run."""
         match message:
             case Step():
-                if not held.steps:
-                    self._meters.queue_seconds.observe(time.time() - held.job.created_at)
+                if held.started_at is None:
+                    held.started_at = time.time()
+                    self._meters.queue_seconds.observe(held.started_at - held.job.created_at)
                     self._do_beside(self._begin(held))
                 held.steps[message.task_id] = message.step
                 held.preview = message.preview or held.preview
@@ -269,7 +275,10 @@ class Dispatcher:
                     self._do_beside(self._executor.cancel(held.task_ids))
 
     async def _begin(self, held: _Held) -> None:
-        if not await self._store.begin(held.job):
+        """Say that a job runs; one that has ended by then needs it not, and is spared the write."""
+        await asyncio.sleep(BEGIN_SECONDS)
+        ended = held.ended or held.lost
+        if not ended and not await self._store.begin(held.job, held.started_at) and not held.ended:
             self._lose(held.job.id)
 
     def _record_progress(self, held: _Held) -> None:
@@ -285,6 +294,7 @@ class Dispatcher:
 
     async def _finish(self, held: _Held) -> None:
         """End a job whose run has ended."""
+        held.ended = True
         try:
             if held.lost:
                 await self._let_go(held)
@@ -326,7 +336,12 @@ class Dispatcher:
             warnings.extend(warning for warning in picture.warnings if warning not in warnings)
         seconds = sum(picture.compute_seconds for picture in held.drawn.values())
         completed = await self._store.complete(
-            held.job, images=images, inference_seconds=seconds, warnings=warnings, outputs=outputs
+            held.job,
+            images=images,
+            inference_seconds=seconds,
+            warnings=warnings,
+            outputs=outputs,
+            started_at=held.started_at,
         )
         if completed:
             self._meters.ended.labels("COMPLETED", "").inc()

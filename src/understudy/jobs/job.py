@@ -45,6 +45,11 @@ class Job:
         """Whether the job has its end."""
         return self.status in ENDED
 
+    @property
+    def owns_inputs(self) -> bool:
+        """Whether pictures were kept for this job alone; they have a digest, others an address."""
+        return any("sha256" in source for source in self.inputs.values())
+
 
 @dataclass(frozen=True, kw_only=True)
 class NewJob:

@@ -141,9 +141,9 @@ class Store:
         rows = await self.database.write(lambda connection: connection.execute(_claim, values).all())
         return sorted(map(_job, rows), key=lambda job: (job.turn, job.sequence))
 
-    async def begin(self, job: Job) -> bool:
+    async def begin(self, job: Job, started_at: float | None = None) -> bool:
         """Say that a worker has begun: PROCESSING. False when the lease is lost."""
-        return await self._change(job, _begin, now=time.time())
+        return await self._change(job, _begin, started=started_at or time.time())
 
     async def record_stage(self, job: Job, stage: str) -> bool:
         """Say what a job is at (`fetching`, `loading`, ...). False when the lease is lost."""
@@ -176,12 +176,14 @@ class Store:
         inference_seconds: float,
         warnings: Sequence[str],
         outputs: Sequence[StoredFile],
+        started_at: float | None = None,
     ) -> bool:
         """End a job COMPLETED, with its files, in one transaction. False when the lease is lost."""
         values = {
             "new_images": images,
             "new_inference_seconds": inference_seconds,
             "new_warnings": [*job.warnings, *warnings],
+            "started": started_at or time.time(),
         }
         return await self._end(job, _complete, values, outputs)
 
@@ -320,7 +322,8 @@ class Store:
             if not connection.execute(end, values).rowcount:
                 return False
             insert_files(connection, outputs)
-            expire_inputs(connection, job.id, now)
+            if job.owns_inputs:
+                expire_inputs(connection, job.id, now)
             return True
 
         ended = await self.database.write(write)
@@ -382,7 +385,7 @@ _held = update(jobs).where(
 _extend = _held.values(lease_expires_at=bindparam("until"))
 _changed = _held.values(version=jobs.c.version + 1)
 _begin = _changed.values(
-    status="PROCESSING", stage="drawing", started_at=func.coalesce(jobs.c.started_at, bindparam("now"))
+    status="PROCESSING", stage="drawing", started_at=func.coalesce(jobs.c.started_at, bindparam("started"))
 )
 _set_stage = _changed.values(stage=bindparam("new_stage"))
 _set_step = _changed.values(step=bindparam("new_step"))
@@ -395,7 +398,7 @@ _complete = _held.values(
     images=bindparam("new_images", type_=JSON),
     inference_seconds=bindparam("new_inference_seconds"),
     warnings=bindparam("new_warnings", type_=JSON),
-    started_at=func.coalesce(jobs.c.started_at, bindparam("now")),
+    started_at=func.coalesce(jobs.c.started_at, bindparam("started")),
     **_ENDING,
 )
 _fail = _held.values(

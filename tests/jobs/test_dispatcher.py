@@ -1,0 +1,192 @@
+"""The dispatcher between a real store and real workers: batches, their deaths, cancels, full disks."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import signal
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+from PIL import Image
+
+from understudy.accounts.keys import Key
+from understudy.jobs.dispatcher import wait_until_ended
+from understudy.jobs.files import StoredFile
+from understudy.jobs.job import Job, NewJob
+from understudy.server.service import Service, open_service
+from understudy.settings import Settings
+
+
+class Bench:
+    """A service without HTTP, whose runs are counted."""
+
+    def __init__(self, service: Service, key: Key, character: StoredFile) -> None:
+        self.service = service
+        self.key = key
+        self.character = character
+        self.runs: list[int] = []
+        run = service.executor.run
+
+        def count_run(tasks):
+            self.runs.append(len(tasks))
+            return run(tasks)
+
+        service.executor.run = count_run
+
+    async def submit(self, **parameters) -> Job:
+        new = NewJob(
+            id=str(uuid.uuid4()),
+            account_id=self.key.account_id,
+            key_id=self.key.id,
+            model="m",
+            parameters={
+                **{"prompt": "a hero", "ip_image": "character:hero", "width": 256, "height": 256},
+                **parameters,
+            },
+            inputs={"ip_image": {"file": self.character.name, "decoded": True}},
+            seed=1,
+            steps=10,
+        )
+        return await self.service.store.submit(new, [], 1000)
+
+    async def finish(self, jobs: list[Job]) -> list[Job]:
+        return list(await asyncio.gather(*(wait_until_ended(self.service.store, job, 30) for job in jobs)))
+
+    def worker(self) -> psutil.Process:
+        children = psutil.Process().children()
+        return next(child for child in children if "understudy.worker" in child.cmdline())
+
+    def bytes_on_disk(self) -> set[str]:
+        return {path.name for path in self.service.blobs.folder.iterdir()}
+
+
+@asynccontextmanager
+async def open_bench(tmp_path: Path, **settings) -> AsyncIterator[Bench]:
+    async with open_service(Settings(data_dir=tmp_path, **{"engine": "null", **settings})) as service:
+        _, key = await service.keys.create("bench")
+        file = tmp_path / "hero.png"
+        Image.new("RGB", (64, 64), "orange").save(file)
+        name = await service.blobs.put("image/png", file.read_bytes())
+        character = StoredFile(
+            name=name,
+            account_id=key.account_id,
+            kind="character",
+            content_type="image/png",
+            size=file.stat().st_size,
+            created_at=0.0,
+        )
+        await service.files.add([character])
+        bench = Bench(service, key, character)
+        # The first job tells how many tasks the engine likes to get at once.
+        await bench.finish([await bench.submit()])
+        bench.runs.clear()
+        yield bench
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    async with open_bench(tmp_path) as bench:
+        yield bench
+
+
+async def submit_to_a_stopped_worker(bench: Bench, count: int, **parameters) -> list[Job]:
+    """Jobs of which the first and then the rest are handed out to a worker that cannot answer."""
+    os.kill(bench.worker().pid, signal.SIGSTOP)
+    first = await bench.submit(**parameters)
+    while not bench.runs:
+        await asyncio.sleep(0.01)
+    rest = [await bench.submit(**parameters) for _ in range(count)]
+    await asyncio.sleep(0.1)
+    return [first, *rest]
+
+
+async def test_jobs_that_wait_together_go_as_one_run(bench):
+    jobs = await submit_to_a_stopped_worker(bench, 12)
+    os.kill(bench.worker().pid, signal.SIGCONT)
+    ended = await bench.finish(jobs)
+    assert [job.status for job in ended] == ["COMPLETED"] * 13
+    assert bench.runs == [1, 12]
+    assert len({job.images[0]["file_name"] for job in ended}) == 13
+
+
+async def test_jobs_that_differ_go_apart(bench):
+    jobs = await submit_to_a_stopped_worker(bench, 3)
+    jobs += [await bench.submit(width=512) for _ in range(3)]
+    await asyncio.sleep(0.1)
+    os.kill(bench.worker().pid, signal.SIGCONT)
+    assert [job.status for job in await bench.finish(jobs)] == ["COMPLETED"] * 7
+    assert bench.runs == [1, 3, 3]
+
+
+async def test_cancelling_one_of_a_batch_leaves_the_others(bench):
+    jobs = await submit_to_a_stopped_worker(bench, 5)
+    worker = bench.worker().pid
+    os.kill(worker, signal.SIGCONT)
+    await bench.finish(jobs[:1])
+    os.kill(worker, signal.SIGSTOP)
+    jobs = await submit_to_a_stopped_worker(bench, 5)
+    await bench.service.store.cancel(jobs[3].id, bench.key.account_id)
+    os.kill(worker, signal.SIGCONT)
+    ended = await bench.finish(jobs)
+    assert [job.status for job in ended] == ["COMPLETED"] * 3 + ["FAILED"] + ["COMPLETED"] * 2
+    assert ended[3].error_code == "cancelled"
+    assert bench.worker().pid == worker
+
+
+async def test_a_batch_that_dies_is_tried_again_one_by_one(bench):
+    jobs = await submit_to_a_stopped_worker(bench, 4)
+    os.kill(bench.worker().pid, signal.SIGCONT)
+    await bench.finish(jobs[:1])
+    await bench.finish(jobs)
+    bench.runs.clear()
+    first = await submit_to_a_stopped_worker(bench, 4)
+    # The first run is let go, the second, which has four jobs, dies.
+    worker = bench.worker().pid
+    os.kill(worker, signal.SIGCONT)
+    while len(bench.runs) < 2:
+        await asyncio.sleep(0)
+    os.kill(worker, signal.SIGKILL)
+    ended = await bench.finish(first)
+    assert [job.status for job in ended] == ["COMPLETED"] * 5
+    assert bench.runs[:2] == [1, 4]
+    assert all(job.attempts == 0 for job in ended), "nobody knows who of them was to blame"
+
+
+async def test_a_job_that_lost_its_lease_leaves_no_file(bench):
+    jobs = await submit_to_a_stopped_worker(bench, 2)
+    await bench.service.store.free_leases()
+    os.kill(bench.worker().pid, signal.SIGCONT)
+    ended = await bench.finish(jobs)
+    assert [job.status for job in ended] == ["COMPLETED"] * 3
+    await asyncio.sleep(0.2)
+    assert bench.bytes_on_disk() == await bench.service.files.list_names()
+
+
+async def test_a_full_disk_costs_no_attempt(bench, monkeypatch):
+    put = bench.service.blobs.put
+    failures = []
+
+    async def put_on_a_full_disk(content_type, data):
+        if len(failures) < 2:
+            failures.append(1)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return await put(content_type, data)
+
+    monkeypatch.setattr(bench.service.blobs, "put", put_on_a_full_disk)
+    (ended,) = await bench.finish([await bench.submit()])
+    assert (ended.status, ended.attempts, len(failures)) == ("COMPLETED", 0, 2)
+
+
+async def test_what_was_held_is_free_after_a_stop(tmp_path):
+    async with open_bench(tmp_path, shutdown_grace_seconds=0.2) as bench:
+        jobs = await submit_to_a_stopped_worker(bench, 3)
+    async with open_service(Settings(data_dir=tmp_path, engine="null")) as service:
+        ended = await asyncio.gather(*(wait_until_ended(service.store, job, 30) for job in jobs))
+        assert [(job.status, job.attempts) for job in ended] == [("COMPLETED", 0)] * 4
+        assert {path.name for path in service.blobs.folder.iterdir()} == await service.files.list_names()

@@ -32,18 +32,32 @@ from understudy.executors.messages import (
     encode_frame,
 )
 from understudy.parameters import MAX_SEED
-from understudy.pictures import read_provenance
+from understudy.pictures import digest_picture, read_provenance
 from understudy.pose.drawing import draw_skeleton
 from understudy.worker import Worker, choose_candidate_seed, place_skeleton
 
 REFERENCE = (Path(__file__).parents[1] / "examples" / "young-man.png").read_bytes()
 
 
+PICTURES: dict[str, bytes] = {}
+
+
+def name_picture(data: bytes) -> str:
+    """A picture's digest, by which the runs made here bring it along."""
+    digest = digest_picture(data)
+    PICTURES[digest] = data
+    return digest
+
+
+def make_run(tasks: list[Task]) -> Run:
+    return Run(tasks, dict(PICTURES))
+
+
 def make_task(name: str = "a", **changes) -> Task:
     fields = {
         "id": name,
         "prompt": "young man, red plaid shirt, blue jeans",
-        "reference": REFERENCE,
+        "reference": name_picture(REFERENCE),
         "width": 256,
         "height": 256,
         "steps": 4,
@@ -96,7 +110,7 @@ class RecordingEngine(NullEngine):
 
 
 def test_a_run_is_answered_in_order():
-    messages = list(Worker(RecordingEngine()).run([make_task("a"), make_task("b", steps=2)]))
+    messages = list(Worker(RecordingEngine()).run(make_run([make_task("a"), make_task("b", steps=2)])))
     told = [(type(message).__name__, getattr(message, "task_id", None)) for message in messages]
     assert told == [("Step", "a")] * 5 + [("Drawn", "a")] + [("Step", "b")] * 3 + [
         ("Drawn", "b"),
@@ -111,7 +125,9 @@ def test_a_run_is_answered_in_order():
 def test_the_file_carries_its_provenance():
     task = make_task(provenance={"prompt": "young man", "model": "x"}, output_format="webp", seed=9)
     drawn = next(
-        m for m in Worker(RecordingEngine(lambda seed: 0.123456)).run([task]) if isinstance(m, Drawn)
+        m
+        for m in Worker(RecordingEngine(lambda seed: 0.123456)).run(make_run([task]))
+        if isinstance(m, Drawn)
     )
     assert drawn.content_type == "image/webp"
     assert (drawn.seed, drawn.likeness, drawn.pose) == (9, 0.1235, None)
@@ -129,20 +145,22 @@ def test_the_file_carries_its_provenance():
 def test_the_best_candidate_is_kept_and_its_seed_repeats_it():
     best = choose_candidate_seed(100, 2)
     engine = RecordingEngine(lambda seed: 0.9 if seed == best else 0.4)
-    messages = list(Worker(engine).run([make_task(candidates=4, seed=100)]))
+    messages = list(Worker(engine).run(make_run([make_task(candidates=4, seed=100)])))
     steps = [(message.step, message.steps) for message in messages if isinstance(message, Step)]
     assert steps == [(number, 16) for number in range(17)]
     drawn = next(message for message in messages if isinstance(message, Drawn))
     assert (drawn.seed, drawn.likeness) == (best, 0.9)
     alone = next(
-        message for message in Worker(engine).run([make_task(seed=best)]) if isinstance(message, Drawn)
+        message
+        for message in Worker(engine).run(make_run([make_task(seed=best)]))
+        if isinstance(message, Drawn)
     )
     assert open_picture(alone.data).tobytes() == open_picture(drawn.data).tobytes()
 
 
 def test_candidates_that_cannot_be_scored_are_not_drawn_and_it_is_told():
     engine = RecordingEngine()
-    drawn = next(m for m in Worker(engine).run([make_task(candidates=4)]) if isinstance(m, Drawn))
+    drawn = next(m for m in Worker(engine).run(make_run([make_task(candidates=4)])) if isinstance(m, Drawn))
     assert len(engine.requests) == 1
     assert drawn.seed == 7
     assert "candidates was ignored" in drawn.warnings[-1]
@@ -170,7 +188,7 @@ def test_a_failed_task_is_its_own_and_leaks_nothing(caplog, error, code, words):
                 raise error
             return super().draw(request, on_step)
 
-    messages = list(Worker(FailingEngine()).run([make_task("bad", seed=666), make_task("good")]))
+    messages = list(Worker(FailingEngine()).run(make_run([make_task("bad", seed=666), make_task("good")])))
     failed = next(message for message in messages if isinstance(message, TaskFailed))
     assert (failed.task_id, failed.code) == ("bad", code)
     assert words in failed.message
@@ -182,7 +200,7 @@ def test_a_cancelled_task_stops_at_its_next_step_and_others_go_on():
     cancelled = set()
     seen = []
     for message in Worker(RecordingEngine()).run(
-        [make_task("a", steps=70), make_task("b"), make_task("c")], cancelled.__contains__
+        make_run([make_task("a", steps=70), make_task("b"), make_task("c")]), cancelled.__contains__
     ):
         seen.append(message)
         cancelled |= {"a", "b"}
@@ -195,16 +213,16 @@ def test_a_cancelled_task_stops_at_its_next_step_and_others_go_on():
 def test_leaving_the_iterator_cancels_the_rest():
     engine = RecordingEngine()
     worker = Worker(engine)
-    run = worker.run([make_task(str(number), steps=70) for number in range(50)])
+    run = worker.run(make_run([make_task(str(number), steps=70) for number in range(50)]))
     next(run)
     run.close()
-    assert isinstance(list(worker.run([]))[-1], Finished)
+    assert isinstance(list(worker.run(make_run([])))[-1], Finished)
     assert len(engine.requests) < 50
 
 
 class TestPose:
     def asked_skeleton(self, worker_engine, **fields) -> numpy.ndarray:
-        messages = list(Worker(worker_engine[0], worker_engine[1]).run([make_task(**fields)]))
+        messages = list(Worker(worker_engine[0], worker_engine[1]).run(make_run([make_task(**fields)])))
         assert not [message for message in messages if isinstance(message, TaskFailed)]
         return worker_engine[0].requests[-1].skeleton
 
@@ -227,7 +245,7 @@ class TestPose:
     def test_a_skeleton_picture_is_read_and_used_as_it_is(self):
         drawn = draw_skeleton(numpy.array(standing()) * (512, 512, 1), 512, 512)
         skeleton = self.asked_skeleton(
-            (RecordingEngine(), None), pose_picture=png(drawn), width=1024, height=512
+            (RecordingEngine(), None), pose_picture=name_picture(png(drawn)), width=1024, height=512
         )
         expected = numpy.array(standing()) * (512, 512, 1) + (256, 0, 0)
         assert numpy.abs(skeleton[:, :2] - expected[:, :2]).max() < 4
@@ -242,8 +260,8 @@ class TestPose:
 
         engine = RecordingEngine()
         worker = Worker(engine, PoseDetector(model))
-        tasks = [make_task(str(seed), pose_picture=REFERENCE, seed=seed) for seed in range(3)]
-        drawn = [message for message in worker.run(tasks) if isinstance(message, Drawn)]
+        tasks = [make_task(str(seed), pose_picture=name_picture(REFERENCE), seed=seed) for seed in range(3)]
+        drawn = [message for message in worker.run(make_run(tasks)) if isinstance(message, Drawn)]
         expected = numpy.array(standing()) * (256, 256, 1)
         assert numpy.allclose(engine.requests[-1].skeleton, expected)
         assert [message.pose for message in drawn] == [1.0] * 3
@@ -251,15 +269,17 @@ class TestPose:
 
     def test_without_a_detector_it_is_said_what_to_do(self, monkeypatch):
         monkeypatch.setattr("understudy.engines.detector.is_detector_installed", lambda: False)
-        task = make_task(pose_picture=REFERENCE)
-        failed = next(m for m in Worker(RecordingEngine()).run([task]) if isinstance(m, TaskFailed))
+        task = make_task(pose_picture=name_picture(REFERENCE))
+        failed = next(m for m in Worker(RecordingEngine()).run(make_run([task])) if isinstance(m, TaskFailed))
         assert failed.code == "pose_detector_missing"
         assert "input_image" in failed.message
 
     def test_nobody_drawn_has_the_pose_score_0(self):
         detector = PoseDetector(lambda picture: (numpy.zeros((0, 18, 2)), numpy.zeros((0, 18))))
         task = make_task(keypoints=standing())
-        drawn = next(m for m in Worker(RecordingEngine(), detector).run([task]) if isinstance(m, Drawn))
+        drawn = next(
+            m for m in Worker(RecordingEngine(), detector).run(make_run([task])) if isinstance(m, Drawn)
+        )
         assert drawn.pose == 0.0
 
     def test_a_detector_that_cannot_be_loaded_is_tried_once_and_costs_the_score_alone(self, monkeypatch):
@@ -272,7 +292,11 @@ class TestPose:
         monkeypatch.setattr("understudy.worker.is_detector_installed", lambda: True)
         monkeypatch.setattr("understudy.worker.load_detector", fail)
         tasks = [make_task(str(seed), keypoints=standing()) for seed in range(3)]
-        drawn = [message for message in Worker(RecordingEngine()).run(tasks) if isinstance(message, Drawn)]
+        drawn = [
+            message
+            for message in Worker(RecordingEngine()).run(make_run(tasks))
+            if isinstance(message, Drawn)
+        ]
         assert [message.pose for message in drawn] == [None] * 3
         assert len(tries) == 1
 
@@ -335,7 +359,7 @@ def toon_child() -> Iterator[Child]:
 
 def test_a_run_over_the_pipe(toon_child):
     tasks = [make_task("a", keypoints=standing(), provenance={"n": 1}), make_task("b", seed=8)]
-    toon_child.send(Run(tasks))
+    toon_child.send(make_run(tasks))
     messages = toon_child.read_until(Finished)
     first, second = (message for message in messages if isinstance(message, Drawn))
     assert (first.task_id, second.task_id) == ("a", "b")
@@ -343,13 +367,13 @@ def test_a_run_over_the_pipe(toon_child):
     assert first.data != second.data
     assert 0 <= first.likeness <= 1
     assert first.compute_seconds > 0
-    toon_child.send(Run(tasks[:1]))
+    toon_child.send(make_run(tasks[:1]))
     again = next(message for message in toon_child.read_until(Finished) if isinstance(message, Drawn))
     assert again.data == first.data
 
 
 def test_cancel_in_the_middle_of_a_run(toon_child):
-    toon_child.send(Run([make_task("long", steps=70), make_task("unbegun"), make_task("last", steps=1)]))
+    toon_child.send(make_run([make_task("long", steps=70), make_task("unbegun"), make_task("last", steps=1)]))
     begun = toon_child.read_until(Step) + toon_child.read_until(Step)
     assert begun[-1].task_id == "long"
     toon_child.send(Cancel(["long", "unbegun", "of no such run"]))
@@ -364,17 +388,17 @@ def test_cancel_in_the_middle_of_a_run(toon_child):
 
 
 def test_a_late_cancel_does_not_hit_the_next_run(toon_child):
-    toon_child.send(Run([make_task("again", steps=1)]))
+    toon_child.send(make_run([make_task("again", steps=1)]))
     toon_child.read_until(Finished)
     toon_child.send(Cancel(["again"]))
-    toon_child.send(Run([make_task("again", steps=1)]))
+    toon_child.send(make_run([make_task("again", steps=1)]))
     assert any(isinstance(message, Drawn) for message in toon_child.read_until(Finished))
 
 
 def test_a_closed_pipe_ends_it_in_the_middle_of_a_run():
     child = Child(UNDERSTUDY_ENGINE="toon")
     child.read_until(Ready)
-    child.send(Run([make_task(str(number), steps=70) for number in range(200)]))
+    child.send(make_run([make_task(str(number), steps=70) for number in range(200)]))
     child.read_until(Step)
     child.process.stdout.close()
     status, _ = child.end()
@@ -396,7 +420,7 @@ def test_a_worker_that_is_stuck_ends_with_its_pipe():
         stdout=subprocess.PIPE,
         env=os.environ | {"UNDERSTUDY_ENGINE": "null"},
     )
-    process.stdin.write(encode_frame(Run([make_task()])))
+    process.stdin.write(encode_frame(make_run([make_task()])))
     process.stdin.flush()
     process.stdout.read(4)
     time.sleep(0.2)
@@ -408,7 +432,7 @@ def test_a_worker_that_is_stuck_ends_with_its_pipe():
 @pytest.mark.parametrize(
     ("environment", "code", "words"),
     [
-        ({"UNDERSTUDY_ENGINE": "crayon"}, "unknown_engine", "crayon"),
+        ({"UNDERSTUDY_ENGINE": "crayon"}, "engine_load_failed", "log"),
         ({"UNDERSTUDY_ENGINE": "null", "UNDERSTUDY_DEVICES": "many"}, "engine_load_failed", "log"),
     ],
 )
@@ -431,7 +455,7 @@ def test_a_stray_print_does_not_break_the_frames():
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
-        input=encode_frame(Run([make_task()])),
+        input=encode_frame(make_run([make_task()])),
         capture_output=True,
         env=os.environ | {"UNDERSTUDY_ENGINE": "null"},
         timeout=60,

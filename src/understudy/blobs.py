@@ -1,15 +1,15 @@
 """Pictures on disk: bytes by name.
 
-Knows no job and no account. Names are unguessable, so that a file's address is its key.
+Knows no job and no account. Names are unguessable, so that a file's address is its key. What was
+put is on disk, like the row that will name it, before anybody is told of it.
 """
 
 from __future__ import annotations
 
+import asyncio
+import os
 import secrets
 from pathlib import Path
-
-import obstore
-from obstore.store import LocalStore
 
 _EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
 
@@ -20,35 +20,31 @@ class BlobStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._store = LocalStore(folder)
 
     async def put(self, content_type: str, data: bytes) -> str:
-        """Keep bytes under a new unguessable name (128 random bits); return the name."""
+        """Keep bytes under a new unguessable name (128 random bits); return the name.
+
+        Raises:
+            OSError: they cannot be written; nothing is left of them.
+        """
         name = f"{secrets.token_hex(16)}.{_EXTENSIONS[content_type]}"
-        await obstore.put_async(self._store, name, data)
+        await asyncio.to_thread(self._write, name, data)
         return name
 
     async def get(self, name: str) -> bytes | None:
         """The bytes of a name; None when there are none."""
         try:
-            result = await obstore.get_async(self._store, name)
-            return bytes(await result.bytes_async())
+            return await asyncio.to_thread((self.folder / name).read_bytes)
         except FileNotFoundError:
             return None
 
     async def delete(self, name: str) -> None:
         """Forget a name; nothing happens when it is not there."""
-        try:
-            await obstore.delete_async(self._store, name)
-        except FileNotFoundError:
-            return
+        await asyncio.to_thread((self.folder / name).unlink, missing_ok=True)
 
     async def list_names(self) -> list[str]:
-        """Every name, in no order."""
-        names: list[str] = []
-        async for chunk in obstore.list(self._store):
-            names.extend(entry["path"] for entry in chunk)
-        return names
+        """Every name, in no order; what a crash left half-written is among them."""
+        return await asyncio.to_thread(os.listdir, self.folder)
 
     async def check(self) -> None:
         """Write and forget a small file.
@@ -56,5 +52,22 @@ class BlobStore:
         Raises:
             OSError: the folder cannot be written.
         """
-        name = await self.put("image/png", b"check")
-        await self.delete(name)
+        await self.delete(await self.put("image/png", b"check"))
+
+    def _write(self, name: str, data: bytes) -> None:
+        unfinished = self.folder / f"{name}.unfinished"
+        try:
+            with open(unfinished, "xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.rename(self.folder / name)
+        except BaseException:
+            unfinished.unlink(missing_ok=True)
+            raise
+        # The name itself is on disk only when its folder is.
+        folder = os.open(self.folder, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

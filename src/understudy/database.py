@@ -130,7 +130,7 @@ def migrate_database(data_dir: Path) -> None:
 
     Safe while another process uses the database. Blocking.
     """
-    data_dir.mkdir(parents=True, exist_ok=True)
+    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = data_dir / "understudy.sqlite3"
     if not path.exists():
         # Prompts and key digests are nobody else's business on a shared machine.

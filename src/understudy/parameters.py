@@ -8,7 +8,7 @@ names it, a pose name is not yet looked up.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -195,15 +195,19 @@ def parse_parameters(raw: Mapping[str, Any]) -> tuple[Parameters, list[str]]:
             exclude each other.
     """
     known = Parameters.model_fields
-    unknown = [str(name) for name in raw if name not in known]
     given = {name: value for name, value in raw.items() if name in known and value is not None}
     try:
         parameters = Parameters.model_validate(given)
     except ValidationError as error:
         raise _explain(error) from None
     _check_together(parameters)
-    warnings = [f"Unknown parameter {name[:64]!r} was ignored." for name in unknown[:20]]
-    return parameters, warnings
+    return parameters, name_unknown(raw, known)
+
+
+def name_unknown(raw: Mapping[str, Any], known: Container[str]) -> list[str]:
+    """A warning for each of the first 20 fields that nothing knows."""
+    unknown = [str(name) for name in raw if name not in known]
+    return [f"Unknown parameter {name[:64]!r} was ignored." for name in unknown[:20]]
 
 
 def parameters_schema() -> dict[str, Any]:
@@ -251,7 +255,6 @@ def _explain(error: ValidationError) -> InvalidRequest:
     field = str(location[0]) if location else None
     if first["type"] == "missing":
         return InvalidRequest(f"The parameter {field} is required.", code="missing_parameter", field=field)
-    info = Parameters.model_fields.get(field or "")
     if field in ("pose", "poses"):
         reason = "expected the name of a pose or 18 keypoints [x, y] with fractions of the picture"
         if field == "poses":
@@ -259,16 +262,6 @@ def _explain(error: ValidationError) -> InvalidRequest:
     else:
         reason = first["msg"].removeprefix("Value error, ")
         reason = reason[:1].lower() + reason[1:]
-    words = f"The parameter {field} is not valid: {reason}."
-    if info is not None and info.description and field not in ("pose", "poses"):
-        limits = _range_of(field or "")
-        words = f"{words}{limits}"
-    return InvalidRequest(words, code="invalid_parameter", field=field)
-
-
-def _range_of(field: str) -> str:
-    low = high = None
-    for constraint in Parameters.model_fields[field].metadata:
-        low = getattr(constraint, "ge", low)
-        high = getattr(constraint, "le", high)
-    return f" It ranges from {low:g} to {high:g}." if low is not None and high is not None else ""
+    return InvalidRequest(
+        f"The parameter {field} is not valid: {reason}.", code="invalid_parameter", field=field
+    )

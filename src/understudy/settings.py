@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -18,7 +19,7 @@ class Settings(BaseSettings):
         default=None, description="What URLs in answers begin with; else the request's own host."
     )
 
-    engine: str = Field(default="toon", description="toon, sdxl or null.")
+    engine: Literal["toon", "sdxl", "null"] = Field(default="toon", description="toon, sdxl or null.")
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps.")
     devices: int = Field(default=1, ge=1, description="Worker processes, one for each device.")
     sdxl_model: str = Field(

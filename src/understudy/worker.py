@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -90,12 +90,12 @@ class Worker:
         self._engine = engine
         self._detector = detector
         self._scores_poses = detector is not None or is_detector_installed()
-        self._last_pose_picture: tuple[bytes, Skeleton] | None = None
+        self._last_pose_picture: tuple[str, Skeleton] | None = None
+        self._files: Mapping[str, bytes] = {}
+        self._opened: dict[str, Image.Image] = {}
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="worker")
 
-    def run(
-        self, tasks: Sequence[Task], is_cancelled: IsCancelled = lambda task_id: False
-    ) -> Iterator[FromWorker]:
+    def run(self, run: Run, is_cancelled: IsCancelled = lambda task_id: False) -> Iterator[FromWorker]:
         """What `perform` sends, as an iterator, which is drawn from in a thread of its own.
 
         Leaving the iterator early cancels what is left.
@@ -103,7 +103,7 @@ class Worker:
         messages: queue.SimpleQueue[FromWorker] = queue.SimpleQueue()
         left = threading.Event()
         self._thread.submit(
-            self.perform, tasks, lambda task_id: left.is_set() or is_cancelled(task_id), messages.put
+            self.perform, run, lambda task_id: left.is_set() or is_cancelled(task_id), messages.put
         )
         try:
             while True:
@@ -114,13 +114,14 @@ class Worker:
         finally:
             left.set()
 
-    def perform(self, tasks: Sequence[Task], is_cancelled: IsCancelled, send: Send) -> None:
-        """Draw tasks in order and send each one's messages, then `Finished`.
+    def perform(self, run: Run, is_cancelled: IsCancelled, send: Send) -> None:
+        """Draw a run's tasks in order and send each one's messages, then `Finished`.
 
         `is_cancelled` is asked for a task before it begins and after each of its steps. Whatever
         goes wrong with a task is its own `TaskFailed`.
         """
-        for task in tasks:
+        self._files, self._opened = run.pictures, {}
+        for task in run.tasks:
             try:
                 answer: FromWorker = self._perform_task(task, is_cancelled, send)
             except Cancelled:
@@ -199,7 +200,7 @@ class Worker:
         return DrawRequest(
             prompt=task.prompt,
             negative_prompt=task.negative_prompt,
-            reference=_open_picture(task.reference),
+            reference=self._open_picture(task.reference),
             width=task.width,
             height=task.height,
             seed=task.seed,
@@ -219,7 +220,7 @@ class Worker:
             return scale_to_canvas(keypoints, task.width, task.height)
         if task.pose_picture is None:
             return None
-        picture = _open_picture(task.pose_picture)
+        picture = self._open_picture(task.pose_picture)
         if self._last_pose_picture is None or self._last_pose_picture[0] != task.pose_picture:
             skeleton = read_skeleton(picture)
             if skeleton is None:
@@ -241,6 +242,14 @@ class Worker:
             self._scores_poses = False
             return None
         return round(score_pck(found, wanted), 4)
+
+    def _open_picture(self, digest: str) -> Image.Image:
+        """A picture of the present run; its pixels are read once, when they are first needed."""
+        if digest not in self._opened:
+            picture = Image.open(io.BytesIO(self._files[digest]))
+            # The decoder's files are RGB already.
+            self._opened[digest] = picture if picture.mode == "RGB" else picture.convert("RGB")
+        return self._opened[digest]
 
     def _get_detector(self) -> PoseDetector:
         if self._detector is None:
@@ -274,12 +283,6 @@ def _report_steps(task: Task, number: int, is_cancelled: IsCancelled, send: Send
         return True
 
     return on_step
-
-
-def _open_picture(data: bytes) -> Image.Image:
-    picture = Image.open(io.BytesIO(data))
-    # The decoder's files are RGB already: then the pixels are read when they are first needed.
-    return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
 class _Inbox:
@@ -398,7 +401,7 @@ def main() -> int:
 
     worker = Worker(engine)
     while (run := inbox.next_run()) is not None:
-        worker.perform(run.tasks, inbox.is_cancelled, send)
+        worker.perform(run, inbox.is_cancelled, send)
         inbox.forget(run)
     return 0
 

@@ -14,14 +14,20 @@ from PIL import Image
 
 from understudy.executors import WorkerLost
 from understudy.executors.local import LocalExecutor
-from understudy.executors.messages import Drawn, Finished, Starting, Step, Task, TaskFailed
+from understudy.executors.messages import Drawn, Finished, Run, Starting, Step, Task, TaskFailed
 from understudy.settings import Settings
+
+NOWHERE = ("sdxl_model", "sdxl_controlnet", "sdxl_ip_adapter", "sdxl_vae")
 
 
 def make_task(task_id: str = "t", **values) -> Task:
+    return Task(**{"id": task_id, "prompt": "a hero", "reference": "hero.png", **values})
+
+
+def make_run(tasks: list[Task], size: int = 64) -> Run:
     file = io.BytesIO()
-    Image.new("RGB", (64, 64), "orange").save(file, "PNG")
-    return Task(**{"id": task_id, "prompt": "a hero", "reference": file.getvalue(), **values})
+    Image.effect_noise((size, size), 99).convert("RGB").save(file, "PNG")
+    return Run(tasks, {"hero.png": file.getvalue()})
 
 
 def worker_ids() -> list[int]:
@@ -49,7 +55,7 @@ async def start(tmp_path):
 
 
 async def run(executor, tasks):
-    async with aclosing(executor.run(tasks)) as messages:
+    async with aclosing(executor.run(make_run(tasks))) as messages:
         return [message async for message in messages]
 
 
@@ -86,7 +92,7 @@ async def test_runs_wait_for_the_one_worker(start):
 
 async def test_a_killed_worker_is_told_and_replaced(start):
     executor = await start(engine="toon")
-    messages = executor.run([make_task(steps=70)])
+    messages = executor.run(make_run([make_task(steps=70)]))
     await read_until_step(messages)
     os.kill(worker_ids()[0], signal.SIGKILL)
     with pytest.raises(WorkerLost) as caught:
@@ -100,7 +106,7 @@ async def test_a_killed_worker_is_told_and_replaced(start):
 async def test_a_hung_worker_is_killed(start):
     executor = await start(engine="toon", worker_hang_seconds=1, worker_hang_factor=2)
     await run(executor, [make_task(steps=2)])
-    messages = executor.run([make_task(steps=70)])
+    messages = executor.run(make_run([make_task(steps=70)]))
     await read_until_step(messages)
     hung = worker_ids()[0]
     os.kill(hung, signal.SIGSTOP)
@@ -110,12 +116,24 @@ async def test_a_hung_worker_is_killed(start):
     assert not psutil.pid_exists(hung)
 
 
+async def test_a_worker_that_hangs_before_it_reads_is_killed_too(start):
+    executor = await start(worker_hang_seconds=1, worker_hang_factor=2)
+    await run(executor, [make_task()])
+    os.kill(worker_ids()[0], signal.SIGSTOP)
+    messages = executor.run(make_run([make_task()], size=1500))
+    with pytest.raises(WorkerLost) as caught:
+        await read_until_step(messages)
+    assert caught.value.code == "worker_hung"
+
+
 async def test_cancel_stops_between_two_steps_and_keeps_the_worker(start):
     executor = await start(engine="toon")
     await run(executor, [make_task(steps=1)])
     before = worker_ids()
     seen = []
-    async with aclosing(executor.run([make_task("a", steps=70), make_task("b", steps=70)])) as messages:
+    async with aclosing(
+        executor.run(make_run([make_task("a", steps=70), make_task("b", steps=70)]))
+    ) as messages:
         async for message in messages:
             seen.append(message)
             if isinstance(message, Step) and message.step == 2:
@@ -129,7 +147,7 @@ async def test_cancel_stops_between_two_steps_and_keeps_the_worker(start):
 
 async def test_a_run_that_nobody_reads_to_its_end_takes_the_worker_down(start):
     executor = await start(engine="toon")
-    messages = executor.run([make_task(steps=70)])
+    messages = executor.run(make_run([make_task(steps=70)]))
     await read_until_step(messages)
     before = worker_ids()
     await messages.aclose()
@@ -139,11 +157,11 @@ async def test_a_run_that_nobody_reads_to_its_end_takes_the_worker_down(start):
 
 
 async def test_an_engine_that_cannot_load_says_why(start):
-    executor = await start(engine="nonesuch")
+    executor = await start(engine="sdxl", **dict.fromkeys(NOWHERE, "/nonexistent/folder"))
     with pytest.raises(WorkerLost) as caught:
         await run(executor, [make_task()])
-    assert caught.value.code == "unknown_engine"
-    assert "UNDERSTUDY_ENGINE" in caught.value.message
+    assert caught.value.code == "engine_load_failed"
+    assert "UNDERSTUDY_SDXL_" in caught.value.message
     assert executor.describe_workers()[0].failure == caught.value.message
 
 

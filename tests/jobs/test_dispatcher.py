@@ -31,15 +31,21 @@ class Bench:
         self.key = key
         self.character = character
         self.runs: list[int] = []
-        run = service.executor.run
+        carry_out = service.executor.run
 
-        def count_run(tasks):
-            self.runs.append(len(tasks))
-            return run(tasks)
+        def count_run(run):
+            self.runs.append(len(run.tasks))
+            return carry_out(run)
 
         service.executor.run = count_run
 
     async def submit(self, **parameters) -> Job:
+        return await self._submit({"file": self.character.name, "decoded": True}, parameters)
+
+    async def submit_url(self, url: str) -> Job:
+        return await self._submit({"url": url}, {})
+
+    async def _submit(self, reference: dict, parameters: dict) -> Job:
         new = NewJob(
             id=str(uuid.uuid4()),
             account_id=self.key.account_id,
@@ -49,7 +55,7 @@ class Bench:
                 **{"prompt": "a hero", "ip_image": "character:hero", "width": 256, "height": 256},
                 **parameters,
             },
-            inputs={"ip_image": {"file": self.character.name, "decoded": True}},
+            inputs={"ip_image": reference},
             seed=1,
             steps=10,
         )
@@ -95,12 +101,20 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         yield bench
 
 
+async def until(condition) -> None:
+    """Return at the first turn of the loop at which the condition holds."""
+    for _ in range(1_000_000):
+        if condition():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("It did not come about.")
+
+
 async def submit_to_a_stopped_worker(bench: Bench, count: int, **parameters) -> list[Job]:
     """Jobs of which the first and then the rest are handed out to a worker that cannot answer."""
     os.kill(bench.worker().pid, signal.SIGSTOP)
     first = await bench.submit(**parameters)
-    while not bench.runs:
-        await asyncio.sleep(0.01)
+    await until(lambda: bench.runs)
     rest = [await bench.submit(**parameters) for _ in range(count)]
     await asyncio.sleep(0.1)
     return [first, *rest]
@@ -149,8 +163,7 @@ async def test_a_batch_that_dies_is_tried_again_one_by_one(bench):
     # The first run is let go, the second, which has four jobs, dies.
     worker = bench.worker().pid
     os.kill(worker, signal.SIGCONT)
-    while len(bench.runs) < 2:
-        await asyncio.sleep(0)
+    await until(lambda: len(bench.runs) >= 2)
     os.kill(worker, signal.SIGKILL)
     ended = await bench.finish(first)
     assert [job.status for job in ended] == ["COMPLETED"] * 5
@@ -190,3 +203,34 @@ async def test_what_was_held_is_free_after_a_stop(tmp_path):
         ended = await asyncio.gather(*(wait_until_ended(service.store, job, 30) for job in jobs))
         assert [(job.status, job.attempts) for job in ended] == [("COMPLETED", 0)] * 4
         assert {path.name for path in service.blobs.folder.iterdir()} == await service.files.list_names()
+
+
+async def test_cancels_at_any_moment_leave_room_for_the_next(bench):
+    async def submit_and_cancel(number: int) -> None:
+        job = await bench.submit()
+        await asyncio.sleep(0.001 * (number % 7))
+        await bench.service.store.cancel(job.id, bench.key.account_id)
+
+    for _ in range(6):
+        await asyncio.gather(*(submit_and_cancel(number) for number in range(40)))
+    (ended,) = await bench.finish([await bench.submit()])
+    assert ended.status == "COMPLETED"
+    assert bench.service.dispatcher._preparing == 0
+
+
+async def test_slow_hosts_of_one_key_hold_up_no_other(bench):
+    _, slow_key = await bench.service.keys.create("slow")
+    forever = asyncio.Event()
+
+    async def hang(url, field):
+        await forever.wait()
+
+    bench.service.fetcher.fetch = hang
+    other = bench.key
+    bench.key = slow_key
+    stuck = [await bench.submit_url("http://slow.example/a.png") for _ in range(20)]
+    bench.key = other
+    ended = await bench.finish([await bench.submit() for _ in range(5)])
+    assert [job.status for job in ended] == ["COMPLETED"] * 5
+    for job in stuck:
+        await bench.service.store.cancel(job.id, slow_key.account_id)

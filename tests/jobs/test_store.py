@@ -93,6 +93,28 @@ async def test_a_key_that_asks_one_at_a_time_alternates_with_a_crowd(store, key,
         assert lone.id in served
 
 
+async def test_a_crowd_that_comes_while_a_job_runs_does_not_pass_those_after_it(
+    store, key, other_key, submit
+):
+    for _ in range(50):
+        await submit(key)
+    for number in range(49):
+        await complete(store, await claim(store, LEASE), f"{number}.png")
+    running = await claim(store, LEASE)
+    await store.begin(running)
+    crowd = [await submit(other_key) for _ in range(30)]
+    lone = await submit(key)
+    assert await store.count_ahead(lone) <= 2
+    assert await store.release(running, count_attempt=True)
+    assert (await claim(store, LEASE)).id in {running.id, crowd[0].id}
+
+
+async def test_keys_that_are_passed_over_keep_their_turn(store, key, other_key, submit):
+    mine, other = await submit(key), await submit(other_key)
+    assert [job.id for job in await store.claim(LEASE, 5, [key.id])] == [other.id]
+    assert [job.id for job in await store.claim(LEASE, 5)] == [mine.id]
+
+
 async def test_two_claims_never_get_the_same_job(store, key, submit):
     for _ in range(20):
         await submit(key)

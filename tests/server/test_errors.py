@@ -275,3 +275,31 @@ def test_ids_that_no_header_can_carry(http, request_id):
         answer = http.request(method, f"/v2/requests/{request_id}{route}")
         assert answer.status_code == 404
         assert "set-cookie" not in answer.headers
+
+
+@pytest.mark.parametrize("url", ["http://[::1", "http://[", "http://ex\u2100mple.com/a.png", "http://a b/c"])
+def test_urls_that_cannot_be_parsed(http, body, url):
+    answer = http.post(f"/v1/{SLUG}", json={**body, "ip_image": url})
+    assert answer.status_code in (400, 422)
+    assert "ip_image" in answer.json()["error"]
+    saved = http.post("/v1/characters", json={"name": "odd", "ip_image": url})
+    assert (saved.status_code, saved.json()["field"]) == (400, "ip_image")
+
+
+@pytest.mark.parametrize("charset", ["punycode", "undefined", "no-such", "utf-16"])
+def test_forms_in_odd_encodings(http, charset):
+    content = b'--x\r\nContent-Disposition: form-data; name="prompt"\r\n\r\n\xff\xfe\r\n--x--\r\n'
+    headers = {"content-type": f"multipart/form-data; boundary=x; charset={charset}"}
+    answer = http.post(f"/v2/{SLUG}", content=content, headers=headers)
+    assert answer.status_code == 400
+    assert answer.json()["code"] in ("invalid_request", "missing_parameter")
+
+
+def test_forms_that_are_too_much(http, picture_path):
+    many = {f"field{number}": "x" for number in range(70)}
+    answer = http.post(f"/v2/{SLUG}", data=many, files={"ip_image": picture_path.read_bytes()})
+    check(answer, 400, "invalid_request")
+    assert "64 fields" in answer.json()["error"]
+    heavy = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(31_000_000)).decode()
+    answer = http.post(f"/v2/{SLUG}", data={"prompt": "x", "ip_image": heavy}, files={"other": b"x"})
+    check(answer, 413, "too_large", "ip_image")

@@ -79,3 +79,19 @@ def test_a_failed_job_s_stream_ends_with_its_failure(http, body):
     events, _ = read_events(http, request_id)
     assert events[-1][1]["status"] == "FAILED"
     assert events[-1][1]["code"] == "picture_unreachable"
+
+
+def test_an_event_id_that_is_none_of_ours_is_ignored(http, body):
+    request_id = http.post(f"/v1/{SLUG}", json=body).headers["x-request-id"]
+    for last in ("9" * 5000, "999999999", "-1", "\u0663".encode()):
+        events, _ = read_events(http, request_id, **{"Last-Event-ID": last})
+        assert events[-1][1]["status"] == "COMPLETED"
+
+
+def test_a_waiting_listener_sees_its_job_move_up(toon_service, body):
+    with open_client(toon_service) as http:
+        ids = [http.post(f"/v2/{SLUG}", json={**body, "steps": 30}).json()["request_id"] for _ in range(5)]
+        events, _ = read_events(http, ids[-1])
+        places = [event.get("queue_position") for _, event in events if event["status"] == "QUEUED"]
+        assert places[0] > places[-1] >= 1
+        assert places == sorted(places, reverse=True)

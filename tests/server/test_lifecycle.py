@@ -15,6 +15,8 @@ import pytest
 
 from service_client import SLUG, make_key, open_client, wait_for_end
 
+NOWHERE = ("sdxl_model", "sdxl_controlnet", "sdxl_ip_adapter", "sdxl_vae")
+
 
 def submit(http, body, **values) -> str:
     answer = http.post(f"/v2/{SLUG}", json={**body, **values})
@@ -105,7 +107,7 @@ def test_a_poison_job_ends_failed(toon_service, body):
         wait_until(kill_or_ended, 120)
         failed = http.get(f"/v2/requests/{request_id}").json()
         assert failed["code"] == "worker_died"
-        assert failed["metrics"]["retry_count"] == 3
+        assert failed["metrics"]["retry_count"] == 2
         assert len(killed) == 3
         assert wait_for_end(http, submit(http, body, steps=1)).json()["status"] == "COMPLETED"
 
@@ -314,13 +316,13 @@ def test_health_and_meters(http):
 
 
 def test_an_engine_that_cannot_load_is_told(start_service, body):
-    service = start_service(engine="nonesuch")
+    service = start_service(engine="sdxl", **dict.fromkeys(NOWHERE, "/nonexistent/folder"))
     with open_client(service) as http:
         failed = wait_for_end(http, submit(http, body))
-        assert (failed.status_code, failed.json()["code"]) == (422, "unknown_engine")
+        assert (failed.status_code, failed.json()["code"]) == (422, "engine_load_failed")
         ready = http.get("/health/ready")
         assert ready.status_code == 503
-        assert "UNDERSTUDY_ENGINE" in ready.json()["checks"]["executor"]
+        assert "UNDERSTUDY_SDXL_" in ready.json()["checks"]["executor"]
     service.stop()
 
 
@@ -368,4 +370,26 @@ def test_a_public_url_begins_every_address(start_service, body):
         wait_for_end(http, answer["request_id"])
         result = http.get(f"/v2/requests/{answer['request_id']}")
         assert json.loads(result.text)["output"].startswith("https://pictures.example.org/files/")
+    service.stop()
+
+
+def test_files_are_ours_under_a_public_url_with_a_path(start_service, body):
+    service = start_service(engine="null", public_url="https://Pictures.example.org/understudy")
+    with open_client(service) as http:
+        url = http.post("/upload-asset", json={"data_urls": [body["ip_image"]]}).json()["urls"][0]
+        assert url.startswith("https://Pictures.example.org/understudy/files/")
+        assert http.post(f"/v1/{SLUG}", json={**body, "ip_image": url}).status_code == 200
+    service.stop()
+
+
+def test_a_job_outlives_the_character_it_was_given(start_service, body):
+    service = start_service(engine="toon", sweep_interval_seconds=0.1)
+    with open_client(service) as http:
+        saved = http.post("/v1/characters", json={"name": "Ann", "ip_image": body["ip_image"]}).json()
+        running = submit(http, body, steps=30)
+        waiting = submit(http, body, ip_image="character:Ann", steps=1)
+        assert http.delete("/v1/characters/Ann").status_code == 200
+        assert http.get(saved["url"]).status_code == 404
+        assert wait_for_end(http, running).status_code == 200
+        assert wait_for_end(http, waiting).status_code == 200
     service.stop()

@@ -23,7 +23,7 @@ from .progress import JobProgress
 if TYPE_CHECKING:
     from ..decoder import PictureDecoder
     from ..executors import Executor
-    from ..executors.messages import Drawn, Task
+    from ..executors.messages import Drawn, Run
     from ..settings import Settings
 
 EXTENSIONS = {"png": "png", "jpeg": "jpg", "webp": "webp"}
@@ -127,6 +127,7 @@ async def _draw_alone(
     from ..decoder import PictureDecoder
     from ..executors import WorkerLost
     from ..executors.local import LocalExecutor
+    from ..executors.messages import Run
     from ..jobs.tasks import build_tasks, count_steps
 
     started = time.monotonic()
@@ -141,10 +142,10 @@ async def _draw_alone(
         pose_picture = None
         if parameters.input_image is not None:
             pose_picture = await _read_picture(settings, decoder, parameters.input_image, "input_image")
-        tasks = build_tasks(
+        tasks, pictures = build_tasks(
             parameters, model=model, seed=seed, reference=reference, pose_picture=pose_picture
         )
-        drawn = await _run_tasks(executor, tasks, count_steps(parameters), progress)
+        drawn = await _draw_run(executor, Run(tasks, pictures), count_steps(parameters), progress)
     except WorkerLost as error:
         raise InferenceFailed(error.message, code=error.code) from None
     finally:
@@ -185,12 +186,12 @@ def _read_file(text: str) -> bytes | None:
         return None
 
 
-async def _run_tasks(executor: Executor, tasks: list[Task], steps: int, progress: JobProgress) -> list[Drawn]:
+async def _draw_run(executor: Executor, run: Run, steps: int, progress: JobProgress) -> list[Drawn]:
     from ..executors.messages import Drawn, Starting, Step, TaskFailed
 
     done: dict[str, int] = {}
     drawn: dict[str, Drawn] = {}
-    async with contextlib.aclosing(executor.run(tasks)) as messages:
+    async with contextlib.aclosing(executor.run(run)) as messages:
         async for message in messages:
             match message:
                 case Starting():
@@ -209,7 +210,7 @@ async def _run_tasks(executor: Executor, tasks: list[Task], steps: int, progress
                     drawn[message.task_id] = message
                 case TaskFailed():
                     raise InferenceFailed(message.message, code=message.code)
-    return [drawn[task.id] for task in tasks]
+    return [drawn[task.id] for task in run.tasks]
 
 
 def _describe(

@@ -90,24 +90,16 @@ def load_engine(settings: Settings) -> Engine:
     """Load the engine that the settings name.
 
     Raises:
-        EngineError: the name is unknown (`unknown_engine`) or its weights cannot be loaded
-            (`engine_load_failed`).
+        EngineError: its weights cannot be loaded (`engine_load_failed`).
     """
     # Both are read when the libraries are loaded. Threads that wait by spinning make a drawing
     # several times slower as soon as anything else runs on the same cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    match settings.engine:
-        case "toon" | "sdxl":
-            from .sdxl import load_sdxl
+    if settings.engine == "null":
+        from .null import NullEngine
 
-            return load_sdxl(settings)
-        case "null":
-            from .null import NullEngine
+        return NullEngine()
+    from .sdxl import load_sdxl
 
-            return NullEngine()
-        case other:
-            raise EngineError(
-                f"There is no engine named {other!r}; set UNDERSTUDY_ENGINE to toon, sdxl or null.",
-                code="unknown_engine",
-            )
+    return load_sdxl(settings)

@@ -91,7 +91,8 @@ class SdxlEngine:
         size = (request.width, request.height)
         if picture.size != size:
             picture = picture.resize(size, Image.Resampling.LANCZOS)
-        return DrawResult(picture=picture, warnings=self._warn_of_long_prompts(request))
+        warnings = [*self._warn_of_idle_parameters(request), *self._warn_of_long_prompts(request)]
+        return DrawResult(picture=picture, warnings=warnings)
 
     def score_likeness(self, reference: Image.Image, picture: Image.Image) -> float | None:
         """How alike the characters in two RGB pictures are, 0 to 1 (`likeness.py` has the formula)."""
@@ -147,6 +148,14 @@ class SdxlEngine:
         noise = torch.from_numpy(source.standard_normal(shape, dtype=numpy.float32))
         generator = torch.Generator().manual_seed(int(source.integers(2**32)))
         return {"latents": noise.to(self._posed.unet.dtype), "generator": generator}
+
+    def _warn_of_idle_parameters(self, request: DrawRequest) -> list[str]:
+        warnings = []
+        if request.negative_prompt and request.guidance_scale <= 1:
+            warnings.append("negative_prompt does not act at guidance_scale 1; raise it to use both.")
+        if request.pose_scale is not None and request.skeleton is None:
+            warnings.append("pose_scale does not act without a pose; give pose, poses or input_image.")
+        return warnings
 
     def _warn_of_long_prompts(self, request: DrawRequest) -> list[str]:
         warnings = []

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from .messages import Drawn, Finished, Starting, Step, Task, TaskFailed
+from .messages import Drawn, Finished, Run, Starting, Step, TaskFailed
 
 RunMessage = Starting | Step | Drawn | TaskFailed | Finished
 
@@ -49,7 +49,7 @@ class Executor(Protocol):
         """Begin to start workers; does not wait for them."""
         ...
 
-    def run(self, tasks: Sequence[Task]) -> AsyncGenerator[RunMessage]:
+    def run(self, run: Run) -> AsyncGenerator[RunMessage]:
         """Carry out one run; waits for a free worker, and ends after `Finished`.
 
         Closing the generator before its end takes the worker down with it.

@@ -28,7 +28,6 @@ from .messages import (
     Run,
     Starting,
     Step,
-    Task,
     ToWorker,
     decode_from_worker,
     encode_frame,
@@ -73,12 +72,12 @@ class LocalExecutor:
                 self._starts.add(start)
                 start.add_done_callback(self._starts.discard)
 
-    async def run(self, tasks: Sequence[Task]) -> AsyncGenerator[RunMessage]:
+    async def run(self, run: Run) -> AsyncGenerator[RunMessage]:
         """Carry out one run on the next free worker."""
         worker = await self._idle.get()
         try:
             # A generator is not closed with the one that reads it: closing must reach the child.
-            async with contextlib.aclosing(worker.run(tasks)) as messages:
+            async with contextlib.aclosing(worker.run(run)) as messages:
                 async for message in messages:
                     yield message
         finally:
@@ -142,7 +141,7 @@ class _Worker:
         with contextlib.suppress(WorkerLost):
             await self._ensure_started()
 
-    async def run(self, tasks: Sequence[Task]) -> AsyncGenerator[RunMessage]:
+    async def run(self, run: Run) -> AsyncGenerator[RunMessage]:
         if self._unload is not None:
             self._unload.cancel()
         if self._unloading is not None:
@@ -150,10 +149,10 @@ class _Worker:
         if not self._is_warm():
             yield Starting()
             await self._ensure_started()
-        self._task_ids = {task.id for task in tasks}
+        self._task_ids = {task.id for task in run.tasks}
         finished = False
         try:
-            await self._send(Run(list(tasks)))
+            await self._send(run)
             while not finished:
                 message = await self._next_message()
                 finished = isinstance(message, Finished)
@@ -260,7 +259,11 @@ class _Worker:
             assert process is not None
             assert process.stdin is not None
             process.stdin.write(encode_frame(message))
-            await process.stdin.drain()
+            # A worker that hangs reads nothing, and a picture is more than a pipe holds.
+            async with asyncio.timeout(self._silence_limit_seconds()):
+                await process.stdin.drain()
+        except TimeoutError:
+            raise WorkerLost("The worker hung and was replaced.", "worker_hung") from None
         except (ConnectionError, RuntimeError):
             raise WorkerLost("The worker died.") from None
 

@@ -17,8 +17,8 @@ MAX_FRAME_BYTES = 512 * 1024 * 1024
 class Task(msgspec.Struct, kw_only=True, frozen=True):
     """One picture to draw.
 
-    `reference` and `pose_picture` are PNG files of our own making (already decoded and
-    checked, RGB). At most one of `pose_picture` and `keypoints` is given: 18 keypoints
+    `reference` and `pose_picture` are digests of PNG files that come with the run (already decoded
+    and checked, RGB). At most one of `pose_picture` and `keypoints` is given: 18 keypoints
     [x, y, confidence] as fractions of the canvas, confidence 0 for a hidden one.
     `fit_pose` says that keypoints come from the library and are to be fitted to the canvas.
     `provenance` is written into the file as it is.
@@ -26,7 +26,7 @@ class Task(msgspec.Struct, kw_only=True, frozen=True):
 
     id: str
     prompt: str
-    reference: bytes
+    reference: str
     negative_prompt: str = ""
     guidance_scale: float = 3.0
     steps: int = 10
@@ -36,7 +36,7 @@ class Task(msgspec.Struct, kw_only=True, frozen=True):
     candidates: int = 1
     ip_scale: float | None = None
     pose_scale: float | None = None
-    pose_picture: bytes | None = None
+    pose_picture: str | None = None
     keypoints: list[tuple[float, float, float]] | None = None
     fit_pose: bool = False
     output_format: str = "png"
@@ -44,9 +44,14 @@ class Task(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Run(msgspec.Struct, tag="run", frozen=True):
-    """To the worker: draw these tasks, then say `Finished`."""
+    """To the worker: draw these tasks, then say `Finished`.
+
+    `pictures` has each file that a task names by its digest, once: a sheet has many tasks and one
+    character.
+    """
 
     tasks: list[Task]
+    pictures: dict[str, bytes]
 
 
 class Cancel(msgspec.Struct, tag="cancel", frozen=True):

@@ -77,8 +77,8 @@ class CharacterStore:
             raise _not_found(name)
         return Character(**row._mapping)
 
-    async def delete(self, account_id: str, name: str) -> None:
-        """Forget a character; its picture expires now.
+    async def delete(self, account_id: str, name: str, held_seconds: float) -> None:
+        """Forget a character; its picture goes when no job that was accepted can need it any more.
 
         Raises:
             NotFound: the account has none of that name (`character_not_found`).
@@ -91,7 +91,11 @@ class CharacterStore:
             file_name = deleted.scalar_one_or_none()
             if file_name is None:
                 raise _not_found(name)
-            connection.execute(update(files).where(files.c.name == file_name).values(expires_at=time.time()))
+            connection.execute(
+                update(files)
+                .where(files.c.name == file_name)
+                .values(kind="deleted", expires_at=time.time() + held_seconds)
+            )
 
         await self.database.write(write)
 

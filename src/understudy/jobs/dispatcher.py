@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import Counter
 from collections.abc import Awaitable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from sqlalchemy.exc import OperationalError
 from ..blobs import BlobStore
 from ..errors import ServiceError, UnderstudyError
 from ..executors import Executor, RunMessage, WorkerLost
-from ..executors.messages import Drawn, Starting, Step, Task, TaskFailed
+from ..executors.messages import Drawn, Run, Starting, Step, Task, TaskFailed
 from ..meters import Meters
 from ..settings import Settings
 from .files import FileStore, StoredFile
@@ -32,8 +33,11 @@ from .store import Store
 
 log = logging.getLogger(__name__)
 
-PREPARE_LIMIT = 4
-"""Jobs whose pictures are fetched at the same time, so that one slow host holds up no other."""
+FETCHES = 64
+"""Jobs whose pictures are fetched from elsewhere at the same time."""
+
+FETCHES_PER_KEY = 4
+"""The same for one key: until one of them is there, its other jobs wait, and only its own."""
 
 PROGRESS_SECONDS = 0.2
 """Least time between two writes of a job's progress."""
@@ -51,6 +55,7 @@ class _Held:
 
     job: Job
     tasks: list[Task] = field(default_factory=list)
+    pictures: dict[str, bytes] = field(default_factory=dict)
     work: asyncio.Task[None] | None = None
     running: bool = False
     lost: bool = False
@@ -72,15 +77,15 @@ class _Held:
         return [task.id for task in self.tasks]
 
     def agrees_with(self, other: _Held) -> bool:
-        """Whether the tasks of both may be drawn in one batch."""
-        return self._shape() == other._shape()
+        """Whether both are a single task and may be drawn in one batch."""
+        return len(self.tasks) == len(other.tasks) == 1 and self._shape() == other._shape()
 
     def _shape(self) -> tuple[Any, ...]:
         first = self.tasks[0]
         posed = first.keypoints is not None or first.pose_picture is not None
         size = (first.width, first.height)
         strengths = (first.guidance_scale, first.ip_scale, first.pose_scale)
-        return (*size, *strengths, first.steps, first.candidates, posed, len(self.tasks) == 1)
+        return (*size, *strengths, first.steps, first.candidates, posed)
 
 
 class Dispatcher:
@@ -105,6 +110,7 @@ class Dispatcher:
         self._meters = meters
         self._held: dict[str, _Held] = {}
         self._preparing = 0
+        self._fetching: Counter[str] = Counter()
         self._ready: list[_Held] = []
         self._some_ready = asyncio.Condition()
         # Jobs whose batch took a worker down: one of them is to blame, so each runs alone next.
@@ -157,12 +163,10 @@ class Dispatcher:
         while True:
             try:
                 while (room := self._count_room()) > 0:
-                    claimed = await self._store.claim(self._settings.lease_seconds, room)
+                    patient = [key for key, count in self._fetching.items() if count >= FETCHES_PER_KEY]
+                    claimed = await self._store.claim(self._settings.lease_seconds, room, patient)
                     for job in claimed:
-                        held = _Held(job)
-                        self._held[job.id] = held
-                        self._preparing += 1
-                        held.work = asyncio.create_task(self._prepare(held))
+                        self._begin_to_prepare(_Held(job))
                     if len(claimed) < room:
                         break
             except Exception:
@@ -172,20 +176,42 @@ class Dispatcher:
             await self._store.feed.wait_for_work(self._settings.lease_seconds)
 
     def _count_room(self) -> int:
-        """How many more jobs to claim: one batch is kept ready beside those that run."""
-        batch = self._executor.batch_size
-        if self._stopping or len(self._ready) >= batch:
+        """How many more jobs to claim: one batch is kept ready beside those that run.
+
+        Those that wait for another host are not counted, so that it holds up no other.
+        """
+        if self._stopping or self._fetching.total() >= FETCHES:
             return 0
-        return min(batch - len(self._ready), max(PREPARE_LIMIT, batch) - self._preparing)
+        return self._executor.batch_size - len(self._ready) - self._preparing
+
+    def _begin_to_prepare(self, held: _Held) -> None:
+        self._held[held.job.id] = held
+        fetches = must_fetch(held.job)
+        if fetches:
+            self._fetching[held.job.key_id] += 1
+        else:
+            self._preparing += 1
+
+        def end(work: asyncio.Task[None]) -> None:
+            # Here and not in the work itself: cancelled before its first step, it never begins.
+            if fetches:
+                self._fetching[held.job.key_id] -= 1
+                self._fetching += Counter()
+            else:
+                self._preparing -= 1
+            if work.cancelled():
+                self._do_beside(self._give_back(held))
+            self._store.feed.wake()
+
+        held.work = asyncio.create_task(self._prepare(held))
+        held.work.add_done_callback(end)
 
     async def _prepare(self, held: _Held) -> None:
         job = held.job
         try:
             if must_fetch(job):
                 await self._store.record_stage(job, "fetching")
-            held.tasks = await self._inputs.read_tasks(job)
-        except asyncio.CancelledError:
-            await self._give_back(held)
+            held.tasks, held.pictures = await self._inputs.read_tasks(job)
         except (OSError, ServiceError):
             log.exception("Job %s could not be prepared now.", job.id)
             await self._give_back_later(held)
@@ -199,9 +225,6 @@ class Dispatcher:
                 self._ready.append(held)
                 self._ready.sort(key=lambda one: one.order)
                 self._some_ready.notify()
-        finally:
-            self._preparing -= 1
-            self._store.feed.wake()
 
     # Running.
 
@@ -215,15 +238,14 @@ class Dispatcher:
                 await self._run(batch)
             except WorkerLost as error:
                 self._meters.worker_losses.labels(error.code).inc()
+                await self._try_all_again(batch, error)
+            except OSError:
+                log.exception("A run could not be begun.")
                 for held in batch:
-                    await self._try_again(held, error, alone=len(batch) == 1)
-            except asyncio.CancelledError:
-                # Writes may be under way; what they leave unfinished `stop` gives back.
-                raise
+                    self._do_beside(self._give_back_later(held))
             except Exception:
                 log.exception("A run failed inside the service.")
-                for held in batch:
-                    await self._fail_internally(held)
+                await self._try_all_again(batch, WorkerLost("The service failed.", "internal_error"))
             else:
                 for held in batch:
                     self._do_beside(self._finish(held))
@@ -245,8 +267,11 @@ class Dispatcher:
 
     async def _run(self, batch: Sequence[_Held]) -> None:
         by_task = {task_id: held for held in batch for task_id in held.task_ids}
-        tasks = [task for held in batch for task in held.tasks]
-        async with aclosing(self._executor.run(tasks)) as messages:
+        run = Run(
+            tasks=[task for held in batch for task in held.tasks],
+            pictures={digest: file for held in batch for digest, file in held.pictures.items()},
+        )
+        async with aclosing(self._executor.run(run)) as messages:
             async for message in messages:
                 if isinstance(message, Starting):
                     for held in batch:
@@ -349,8 +374,8 @@ class Dispatcher:
             held.names.clear()
         await self._let_go(held)
 
-    async def _fail(self, held: _Held, *, code: str, error: str, count_attempt: bool = False) -> None:
-        if await self._store.fail(held.job, code=code, error=error, count_attempt=count_attempt):
+    async def _fail(self, held: _Held, *, code: str, error: str) -> None:
+        if await self._store.fail(held.job, code=code, error=error):
             self._meters.ended.labels("FAILED", code).inc()
         await self._let_go(held)
 
@@ -360,15 +385,21 @@ class Dispatcher:
             await self._fail(held, code="internal_error", error=error)
         await self._let_go(held)
 
-    async def _try_again(self, held: _Held, error: WorkerLost, *, alone: bool) -> None:
-        """Queue a job again whose worker was lost, or end it when it has had its attempts."""
-        if not alone:
-            self._suspects.add(held.job.id)
-        elif held.job.attempts + 1 >= self._settings.max_attempts:
-            words = f"{error.message} It was tried {self._settings.max_attempts} times."
-            await self._fail(held, code=error.code, error=words, count_attempt=True)
+    async def _try_all_again(self, batch: Sequence[_Held], error: WorkerLost) -> None:
+        """Queue jobs again whose worker was lost, or end the one that has had its attempts."""
+        if error.code == "engine_load_failed":
+            await asyncio.sleep(RETRY_SECONDS)
+        if len(batch) > 1:
+            for held in batch:
+                self._suspects.add(held.job.id)
+                await self._give_back(held)
             return
-        await self._give_back(held, count_attempt=alone)
+        held = batch[0]
+        if held.job.attempts + 1 >= self._settings.max_attempts:
+            words = f"{error.message} It was tried {self._settings.max_attempts} times."
+            await self._fail(held, code=error.code, error=words)
+            return
+        await self._give_back(held, count_attempt=True)
 
     async def _give_back_later(self, held: _Held) -> None:
         await asyncio.sleep(RETRY_SECONDS)
@@ -441,15 +472,15 @@ async def delete_rowless(files: FileStore, blobs: BlobStore, names: Sequence[str
             await blobs.delete(name)
 
 
-async def wait_until_ended(store: Store, job: Job, timeout_seconds: float) -> Job:
-    """The job when it has ended, or as it is when the time is over."""
+async def wait_until_ended(store: Store, job: Job, timeout_seconds: float) -> Job | None:
+    """The job when it has ended, or as it is when the time is over; None when it was deleted."""
     with store.feed.listen(job.id) as changed, contextlib.suppress(TimeoutError):
         async with asyncio.timeout(timeout_seconds):
             while True:
                 changed.clear()
                 now = await store.get(job.id)
                 if now is None or now.ended:
-                    return now or job
+                    return now
                 job = now
                 await changed.wait()
     return job

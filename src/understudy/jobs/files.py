@@ -18,7 +18,7 @@ from .tables import files
 
 @dataclass(frozen=True, kw_only=True)
 class StoredFile:
-    """A file's row; `kind` is output, input, upload or character."""
+    """A file's row; `kind` is output, input, upload, character, or deleted: kept for jobs only."""
 
     name: str
     account_id: str
@@ -46,6 +46,11 @@ class FileStore:
         row = await self.database.read(lambda connection: connection.execute(_find, values).one_or_none())
         return None if row is None else StoredFile(**row._mapping)
 
+    async def hold(self, name: str, until: float) -> None:
+        """Keep a file at least until a time: a job that was accepted needs it."""
+        values = {"of_name": name, "until": until}
+        await self.database.write(lambda connection: connection.execute(_hold, values).rowcount)
+
     async def list_expired(self, limit: int = 500) -> list[str]:
         """Names of files whose time is over."""
         query = select(files.c.name).where(files.c.expires_at <= time.time()).limit(limit)
@@ -64,9 +69,15 @@ class FileStore:
 
 _find = select(files).where(
     files.c.name == bindparam("name"),
+    files.c.kind != "deleted",
     or_(files.c.expires_at.is_(None), files.c.expires_at > bindparam("now")),
 )
 _insert = insert(files)
+_hold = (
+    update(files)
+    .where(files.c.name == bindparam("of_name"), files.c.expires_at < bindparam("until"))
+    .values(expires_at=bindparam("until"))
+)
 _expire_inputs = (
     update(files)
     .where(files.c.job_id == bindparam("of_job"), files.c.kind == "input")

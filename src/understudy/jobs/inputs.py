@@ -26,8 +26,8 @@ class InputReader:
         self._decoder = decoder
         self._fetcher = fetcher
 
-    async def read_tasks(self, job: Job) -> list[Task]:
-        """The tasks of a job, one for each picture it asks for.
+    async def read_tasks(self, job: Job) -> tuple[list[Task], dict[str, bytes]]:
+        """The tasks of a job, one for each picture it asks for, and the files they name by digest.
 
         Raises:
             UnderstudyError: a picture cannot be had or read (the parameter is named).

@@ -35,7 +35,7 @@ from ..errors import RateLimited
 from .events import ChangeFeed
 from .files import StoredFile, expire_inputs, insert_files
 from .job import ENDED, Job, NewJob
-from .tables import files, jobs, waiting
+from .tables import files, jobs, unended, waiting
 
 
 class Store:
@@ -52,9 +52,9 @@ class Store:
     async def submit(self, new: NewJob, inputs: Sequence[StoredFile], queue_limit: int) -> Job:
         """Put a job in the queue; it is on disk when this returns.
 
-        Its turn is one past the last turn that its key waits for, and at least the turn now
-        being served, so that keys take turns however many jobs each has (start-time fair
-        queueing; Goyal, Vin, Cheng 1996).
+        Its turn is one past the last turn of its key's unended jobs, and at least the turn now
+        being served, the least of all unended jobs: so keys take turns however many jobs each
+        has (start-time fair queueing; Goyal, Vin, Cheng 1996).
 
         Raises:
             RateLimited: `queue_limit` jobs wait already (`queue_full`).
@@ -71,14 +71,21 @@ class Store:
         }
         rows = [replace(file, job_id=new.id) for file in inputs]
 
-        def write(connection: Connection) -> Job:
-            self._check_room(connection, queue_limit)
+        def write(connection: Connection) -> Job | None:
+            if not self._has_room(connection, queue_limit):
+                return None
             turn = connection.scalar(_next_turn, {"key_id": new.key_id})
             row = connection.execute(_insert_job, {**values, "turn": turn}).one()
             insert_files(connection, rows)
             return _job(row)
 
         job = await self.database.write(write)
+        if job is None:
+            raise RateLimited(
+                f"The queue is full ({queue_limit} jobs wait); try again in a few seconds.",
+                code="queue_full",
+                retry_after_seconds=5,
+            )
         self.feed.publish(job.id, queue=True)
         return job
 
@@ -103,7 +110,7 @@ class Store:
 
         def ask(connection: Connection) -> dict[str, int]:
             return {
-                status: connection.scalar(select(func.count()).where(jobs.c.status == status)) or 0
+                status: connection.scalar(select(func.count()).where(jobs.c.status == status, unended)) or 0
                 for status in statuses
             }
 
@@ -135,9 +142,12 @@ class Store:
 
     # Holding a job.
 
-    async def claim(self, lease_seconds: float, limit: int = 1) -> list[Job]:
-        """Lease the waiting jobs whose turn it is, in the order of their turns."""
-        values = {"limit": limit, "until": time.time() + lease_seconds}
+    async def claim(self, lease_seconds: float, limit: int = 1, but_not_of: Sequence[str] = ()) -> list[Job]:
+        """Lease the waiting jobs whose turn it is, in the order of their turns.
+
+        Jobs of the keys `but_not_of` are passed over.
+        """
+        values = {"limit": limit, "until": time.time() + lease_seconds, "but_not_of": list(but_not_of)}
         rows = await self.database.write(lambda connection: connection.execute(_claim, values).all())
         return sorted(map(_job, rows), key=lambda job: (job.turn, job.sequence))
 
@@ -187,9 +197,9 @@ class Store:
         }
         return await self._end(job, _complete, values, outputs)
 
-    async def fail(self, job: Job, *, code: str, error: str, count_attempt: bool = False) -> bool:
+    async def fail(self, job: Job, *, code: str, error: str) -> bool:
         """End a job FAILED. False when the lease is lost."""
-        values = {"code": code, "words": error, "attempt": int(count_attempt)}
+        values = {"code": code, "words": error}
         return await self._end(job, _fail, values)
 
     async def release(self, job: Job, *, count_attempt: bool) -> bool:
@@ -294,16 +304,14 @@ class Store:
 
     # Within a transaction.
 
-    def _check_room(self, connection: Connection, queue_limit: int) -> None:
+    def _has_room(self, connection: Connection, queue_limit: int) -> bool:
+        # The one thing that a change touches beside its connection: done twice, the bound is only
+        # looser, and whenever it is reached the jobs are counted.
         if self._most_queued is None or self._most_queued >= queue_limit:
             self._most_queued = connection.scalar(_count_queued) or 0
-            if self._most_queued >= queue_limit:
-                raise RateLimited(
-                    f"The queue is full ({queue_limit} jobs wait); try again in a few seconds.",
-                    code="queue_full",
-                    retry_after_seconds=5,
-                )
-        self._most_queued += 1
+        has_room = self._most_queued < queue_limit
+        self._most_queued += has_room
+        return has_room
 
     async def _change(self, job: Job, change: Update, *, queue: bool = False, **values: Any) -> bool:
         values |= _holder(job)
@@ -334,14 +342,12 @@ class Store:
 
 _select_job = select(jobs).where(jobs.c.id == bindparam("job_id"))
 _insert_job = insert(jobs).returning(*jobs.c)
-_count_queued = select(func.count()).where(jobs.c.status == "QUEUED")
+_count_queued = select(func.count()).where(jobs.c.status == "QUEUED", unended)
 
 _own_last = (
-    select(func.max(jobs.c.turn))
-    .where(jobs.c.key_id == bindparam("key_id"), jobs.c.status == "QUEUED")
-    .scalar_subquery()
+    select(func.max(jobs.c.turn)).where(jobs.c.key_id == bindparam("key_id"), unended).scalar_subquery()
 )
-_served = select(func.min(jobs.c.turn)).where(waiting).scalar_subquery()
+_served = select(func.min(jobs.c.turn)).where(unended).scalar_subquery()
 _own_next, _served_now = func.coalesce(_own_last + 1, 0), func.coalesce(_served, 0)
 _next_turn = select(case((_own_next > _served_now, _own_next), else_=_served_now))
 
@@ -365,7 +371,7 @@ _ENDING: dict[str, Any] = {
 
 _next_ones = (
     select(jobs.c.sequence)
-    .where(waiting)
+    .where(waiting, jobs.c.key_id.not_in(bindparam("but_not_of", expanding=True)))
     .order_by(jobs.c.turn, jobs.c.sequence)
     .limit(bindparam("limit"))
     .with_for_update(skip_locked=True)
@@ -405,7 +411,6 @@ _fail = _held.values(
     status="FAILED",
     error_code=bindparam("code"),
     error=bindparam("words"),
-    attempts=jobs.c.attempts + bindparam("attempt"),
     **_ENDING,
 )
 

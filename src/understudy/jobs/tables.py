@@ -64,13 +64,17 @@ jobs = Table(
 waiting = and_(jobs.c.status == "QUEUED", jobs.c.lease_expires_at.is_(None))
 """Jobs that nobody holds."""
 
+unended = jobs.c.ended_at.is_(None)
+"""Jobs that have no end yet: waiting, held or running."""
+
 Index("ix_jobs_waiting", jobs.c.turn, jobs.c.sequence, sqlite_where=waiting, postgresql_where=waiting)
+Index("ix_jobs_turn", jobs.c.turn, sqlite_where=unended, postgresql_where=unended)
+Index("ix_jobs_key_turn", jobs.c.key_id, jobs.c.turn, sqlite_where=unended, postgresql_where=unended)
 Index(
-    "ix_jobs_key_turn",
-    jobs.c.key_id,
-    jobs.c.turn,
-    sqlite_where=jobs.c.status == "QUEUED",
-    postgresql_where=jobs.c.status == "QUEUED",
+    "ix_jobs_status",
+    jobs.c.status,
+    sqlite_where=unended,
+    postgresql_where=unended,
 )
 Index(
     "ix_jobs_leased",

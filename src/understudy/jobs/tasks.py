@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 from ..executors.messages import Task
 from ..parameters import MAX_SEED, PICTURE_FIELDS, Parameters, Pose
+from ..pictures import digest_picture
 from ..pose.library import find_pose
 
 
@@ -18,8 +18,8 @@ def build_tasks(
     reference: bytes,
     pose_picture: bytes | None = None,
     id_prefix: str = "",
-) -> list[Task]:
-    """The tasks of one request, in the order of its pictures.
+) -> tuple[list[Task], dict[str, bytes]]:
+    """The tasks of one request, in the order of its pictures, and the files they name by digest.
 
     `reference` and `pose_picture` are PNG files as the decoder makes them. Every pose of a sheet
     starts from the same seed; the pictures of one pose count up from it. Task ids are
@@ -28,7 +28,13 @@ def build_tasks(
     Raises:
         InvalidRequest: a pose has a name that is not in the library.
     """
-    provenance = _describe(parameters, model, reference, pose_picture)
+    reference_digest = digest_picture(reference)
+    pictures = {reference_digest: reference}
+    pose_digest = None
+    if pose_picture is not None:
+        pose_digest = digest_picture(pose_picture)
+        pictures[pose_digest] = pose_picture
+    provenance = _describe(parameters, model, reference_digest, pose_digest)
     tasks: list[Task] = []
     for pose in parameters.asked_poses:
         keypoints = None if pose is None else _resolve_keypoints(pose)
@@ -46,15 +52,15 @@ def build_tasks(
                     candidates=parameters.candidates,
                     ip_scale=parameters.ip_scale,
                     pose_scale=parameters.pose_scale,
-                    reference=reference,
-                    pose_picture=pose_picture,
+                    reference=reference_digest,
+                    pose_picture=pose_digest,
                     keypoints=keypoints,
                     fit_pose=isinstance(pose, str),
                     output_format=parameters.output_format,
                     provenance={**provenance, "pose": pose},
                 )
             )
-    return tasks
+    return tasks, pictures
 
 
 def count_steps(parameters: Parameters) -> int:
@@ -73,12 +79,12 @@ def _resolve_keypoints(pose: Pose) -> list[tuple[float, float, float]]:
 
 
 def _describe(
-    parameters: Parameters, model: str, reference: bytes, pose_picture: bytes | None
+    parameters: Parameters, model: str, reference_digest: str, pose_digest: str | None
 ) -> dict[str, Any]:
     """What is written into the files: every parameter, but of pictures only their digests."""
     described = parameters.model_dump(mode="json", exclude={*PICTURE_FIELDS, "pose", "poses", "seed"})
     described["model"] = model
-    described["ip_image_sha256"] = hashlib.sha256(reference).hexdigest()
-    if pose_picture is not None:
-        described["input_image_sha256"] = hashlib.sha256(pose_picture).hexdigest()
+    described["ip_image_sha256"] = reference_digest
+    if pose_digest is not None:
+        described["input_image_sha256"] = pose_digest
     return described

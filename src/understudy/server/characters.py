@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, ValidationError
 from ..errors import InvalidRequest
 from ..fetch import FetchFailed
 from ..jobs.characters import Character
+from ..parameters import name_unknown
 from ..pictures import InlinePicture, parse_picture_text
 from .access import Caller, Running, refuse_while_stopping
 from .bodies import base_url
@@ -33,6 +34,13 @@ class CharacterForm(BaseModel):
     prompt: str = Field(default="", max_length=2000, description="The prompt that describes it.")
 
 
+def _describe_form() -> dict[str, Any]:
+    """The same as a form, whose picture is a file."""
+    schema = CharacterForm.model_json_schema()
+    schema["properties"]["ip_image"] |= {"format": "binary"}
+    return schema
+
+
 class CharacterBody(BaseModel):
     """A saved character; use it as `character:<name>`."""
 
@@ -40,6 +48,7 @@ class CharacterBody(BaseModel):
     prompt: str
     url: str
     created_at: float
+    warnings: list[str] = []
 
 
 class CharactersBody(BaseModel):
@@ -76,7 +85,10 @@ async def list_characters(request: Request, service: Running, key: Caller) -> Ch
     openapi_extra={
         "requestBody": {
             "required": True,
-            "content": {"application/json": {"schema": CharacterForm.model_json_schema()}},
+            "content": {
+                "application/json": {"schema": CharacterForm.model_json_schema()},
+                "multipart/form-data": {"schema": _describe_form()},
+            },
         }
     },
     dependencies=[Depends(refuse_while_stopping)],
@@ -96,7 +108,9 @@ async def save_character(request: Request, service: Running, key: Caller) -> Res
     except BaseException:
         await forget_files(service, [file])
         raise
-    return JSONResponse(_body(character, base_url(request, service.settings)).model_dump(), status_code=201)
+    saved = _body(character, base_url(request, service.settings))
+    saved.warnings = name_unknown(raw, CharacterForm.model_fields)
+    return JSONResponse(saved.model_dump(), status_code=201)
 
 
 @router.get("/{name}", summary="One character", responses=describe_errors(401, 404))
@@ -109,7 +123,7 @@ async def read_character(name: Name, request: Request, service: Running, key: Ca
 @router.delete("/{name}", summary="Delete a character", responses=describe_errors(401, 404))
 async def delete_character(name: Name, service: Running, key: Caller) -> CharacterDeletedBody:
     """Forget a character and its picture."""
-    await service.characters.delete(key.account_id, name)
+    await service.characters.delete(key.account_id, name, service.settings.job_deadline_seconds)
     return CharacterDeletedBody(name=name, deleted=True)
 
 

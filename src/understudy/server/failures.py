@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 import uuid
 from typing import Any
 
@@ -56,12 +57,16 @@ def describe_errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route for OpenAPI: these statuses and those that any route can give."""
     return {
         status: {"model": ErrorBody, "description": _WORDS[status]}
-        for status in sorted({*statuses, 400, 405, 500})
+        for status in sorted({*statuses, 400, 405, 500, 503})
     }
 
 
 class RequestId:
-    """Gives each HTTP request an id, which its answer carries in `x-request-id`."""
+    """Gives each HTTP request an id, which its answer carries in `x-request-id`.
+
+    Also the last resort: what nothing else has answered is a 500 that tells nothing, here and in
+    the log.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -73,14 +78,26 @@ class RequestId:
         request_id = str(uuid.uuid4())
         scope.setdefault("state", {})["request_id"] = request_id
 
+        answered = False
+
         async def send_with_id(message: Message) -> None:
+            nonlocal answered
             if message["type"] == "http.response.start":
+                answered = True
                 headers = message.setdefault("headers", [])
                 if not any(name.lower() == b"x-request-id" for name, _ in headers):
                     headers.append((b"x-request-id", request_id.encode()))
             await send(message)
 
-        await self.app(scope, receive, send_with_id)
+        try:
+            await self.app(scope, receive, send_with_id)
+        except Exception as error:
+            # Its own words may quote a URL or a prompt; its place in the code does not.
+            places = "".join(traceback.format_tb(error.__traceback__))
+            log.error("request %s failed with %s:\n%s", request_id, type(error).__name__, places)
+            if not answered:
+                unexpected = ServiceError("Something went wrong inside the service; try again.")
+                await _answer(Request(scope), unexpected)(scope, receive, send_with_id)
 
 
 class BodyLimit:
@@ -145,21 +162,18 @@ def install_failures(app: FastAPI) -> None:
         return response
 
     @app.exception_handler(OperationalError)
-    async def answer_database(request: Request, error: OperationalError) -> JSONResponse:
-        log.error("The database failed: %s", error.orig)
+    @app.exception_handler(OSError)
+    async def answer_storage(request: Request, error: OperationalError | OSError) -> JSONResponse:
+        log.error("The data folder failed: %s", getattr(error, "orig", None) or error.strerror)
         return _answer(
             request,
             ServiceError(
-                "The service cannot write to its database now; try again in a moment.",
+                "The service cannot write to its data folder now; try again in a moment.",
                 code="storage_unavailable",
                 status=503,
                 retry_after_seconds=5,
             ),
         )
-
-    @app.exception_handler(Exception)
-    async def answer_unexpected(request: Request, error: Exception) -> JSONResponse:
-        return _answer(request, ServiceError("Something went wrong inside the service; try again."))
 
 
 def _list_methods(request: Request) -> list[str]:

@@ -13,7 +13,7 @@ from ..pictures import InlinePicture, parse_picture_text
 from .access import Caller, Running, refuse_while_stopping
 from .bodies import base_url
 from .failures import describe_errors
-from .intake import forget_files, keep_decoded, parse_json_body
+from .intake import forget_files, keep_decoded, parse_json
 
 router = APIRouter(tags=["Files"])
 
@@ -53,7 +53,7 @@ async def upload(request: Request, service: Running, key: Caller) -> Response:
     """Keep pictures and answer with their URLs, to be given as `ip_image` or `input_image`."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise NotAcceptable("Send the pictures as application/json.")
-    data_urls = parse_json_body(await request.body()).get("data_urls")
+    data_urls = parse_json(await request.body()).get("data_urls")
     if (
         not isinstance(data_urls, list)
         or not 1 <= len(data_urls) <= MAX_UPLOADS

@@ -13,13 +13,13 @@ from pydantic import BaseModel
 
 from ..accounts.keys import Key
 from ..catalog import REFERENCE_SLUG, Model
-from ..errors import DeadlineExceeded
+from ..errors import DeadlineExceeded, ServiceError
 from ..jobs.dispatcher import wait_until_ended
 from ..jobs.job import Job, NewJob
 from ..jobs.tasks import count_steps
 from ..parameters import MAX_SEED, PICTURE_FIELDS, parameters_schema
 from .access import Caller, Running, refuse_while_stopping
-from .bodies import FailedBody, SubmitBody, base_url, failed_body, submit_body
+from .bodies import FailedBody, SubmitBody, base_url, failed_body, request_not_found, submit_body
 from .failures import describe_errors
 from .intake import forget_files, read_request
 from .service import Service
@@ -120,7 +120,10 @@ async def generate(
     if dry_run:
         return await _answer_dry_run(request, service, key, model)
     job = await _accept(request, service, key, model)
-    job = await _wait_for_end(request, service, job)
+    ended = await _wait_for_end(request, service, job)
+    if ended is None:
+        raise request_not_found(job.id)
+    job = ended
     if job.status == "FAILED":
         return JSONResponse(failed_body(job), status_code=422, headers={"x-request-id": job.id})
     if job.status != "COMPLETED":
@@ -130,8 +133,10 @@ async def generate(
         )
     image = (job.images or [])[0]
     data = await service.blobs.get(image["file_name"])
+    if data is None:
+        raise ServiceError("The picture was deleted before it could be sent.", code="file_not_found")
     return Response(
-        data or b"",
+        data,
         media_type=image["content_type"],
         headers={
             "x-request-id": job.id,
@@ -179,8 +184,11 @@ async def _answer_dry_run(request: Request, service: Service, key: Key, model: M
     return JSONResponse(body.model_dump())
 
 
-async def _wait_for_end(request: Request, service: Service, job: Job) -> Job:
-    """The job at its end, or as it is when the deadline passes, the client leaves or the service stops."""
+async def _wait_for_end(request: Request, service: Service, job: Job) -> Job | None:
+    """The job at its end; as it is when the deadline passes, the client leaves or the service stops.
+
+    None when it was deleted meanwhile.
+    """
     end = asyncio.create_task(wait_until_ended(service.store, job, service.settings.sync_deadline_seconds))
     left = asyncio.create_task(_wait_for_disconnect(request))
     stopping = asyncio.create_task(service.stopping.wait())

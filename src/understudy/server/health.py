@@ -29,7 +29,7 @@ class ReadyBody(BaseModel):
     workers: list[dict[str, Any]]
 
 
-@router.get("/health/live", summary="The process answers")
+@router.get("/health/live", summary="The process answers", responses=describe_errors())
 async def read_live() -> LiveBody:
     """Always `live`."""
     return LiveBody(status="live")
@@ -39,7 +39,10 @@ async def read_live() -> LiveBody:
     "/health/ready",
     summary="Requests can be served",
     response_model=ReadyBody,
-    responses={503: {"model": ReadyBody, "description": "Not ready; `checks` says why."}},
+    responses={
+        **describe_errors(),
+        503: {"model": ReadyBody, "description": "Not ready; `checks` says why."},
+    },
 )
 async def read_ready(service: Running) -> Response:
     """Ready: the database answers, files can be written, a worker can start. A loading model is ready."""
@@ -71,7 +74,7 @@ async def read_ready(service: Running) -> Response:
     "/metrics",
     summary="Prometheus meters",
     response_class=PlainTextResponse,
-    responses=describe_errors(503),
+    responses=describe_errors(),
 )
 async def read_metrics(service: Running) -> Response:
     """The meters in Prometheus' text format."""

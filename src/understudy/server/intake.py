@@ -6,7 +6,6 @@ must be fetched from elsewhere is fetched after the job is accepted.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Sequence
@@ -16,18 +15,22 @@ from urllib.parse import urlsplit
 
 from fastapi import Request
 from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
 
 from ..accounts.keys import Key
 from ..errors import InvalidRequest, NotAcceptable, NotFound, TooLarge
 from ..jobs.dispatcher import delete_rowless
 from ..jobs.files import StoredFile
 from ..parameters import PICTURE_FIELDS, Parameters, parse_parameters
-from ..pictures import InlinePicture, parse_picture_text
+from ..pictures import InlinePicture, digest_picture, parse_picture_text
 from ..pose.library import find_pose
 from .bodies import base_url
 from .service import Service
 
 CHARACTER_PREFIX = "character:"
+
+FORM_FIELDS = 64
+"""The most fields, and the most files, that a form may have."""
 
 JSON_PARAMETERS = ("pose", "poses")
 """Parameters that a form, which knows only text, carries as JSON when they are not a name."""
@@ -59,19 +62,10 @@ async def read_fields(request: Request) -> tuple[dict[str, Any], dict[str, bytes
     """
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type == "application/json" or (content_type == "" and await request.body()):
-        return _parse_json(await request.body()), {}
+        return parse_json(await request.body()), {}
     if content_type == "multipart/form-data":
         return await _read_form(request)
     raise NotAcceptable("Send the parameters as application/json or multipart/form-data.")
-
-
-def parse_json_body(body: bytes) -> dict[str, Any]:
-    """The object in a JSON body.
-
-    Raises:
-        InvalidRequest: there is none (`invalid_request`).
-    """
-    return _parse_json(body)
 
 
 async def read_request(request: Request, service: Service, key: Key, *, keep: bool = True) -> Intake:
@@ -128,10 +122,16 @@ async def keep_decoded(
 
 def find_own_file(url: str, request: Request, service: Service) -> str | None:
     """The name of the file that a URL of this very service points to; None for any other URL."""
-    own = {urlsplit(base_url(request, service.settings)).netloc, urlsplit(str(request.base_url)).netloc}
-    parts = urlsplit(url)
-    if parts.netloc in own and parts.path.startswith("/files/"):
-        return parts.path.removeprefix("/files/")
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        # The fetcher says what is wrong with it.
+        return None
+    for base in (base_url(request, service.settings), str(request.base_url).rstrip("/")):
+        own = urlsplit(base)
+        folder = f"{own.path}/files/"
+        if parts.netloc.lower() == own.netloc.lower() and parts.path.startswith(folder):
+            return parts.path.removeprefix(folder)
     return None
 
 
@@ -174,6 +174,9 @@ async def _resolve_text(
             code="invalid_picture",
             field=name,
         )
+    until = time.time() + service.settings.job_deadline_seconds
+    if keep and file.expires_at is not None and file.expires_at < until:
+        await service.files.hold(own, until)
     # Everything but an output was decoded when it came in, and is a PNG of our own making.
     intake.inputs[name] = {"file": own, "decoded": file.kind != "output", "name": f"/files/{own}"}
 
@@ -181,7 +184,7 @@ async def _resolve_text(
 async def _keep_picture(
     intake: Intake, service: Service, key: Key, name: str, data: bytes, keep: bool
 ) -> None:
-    digest = hashlib.sha256(data).hexdigest()
+    digest = digest_picture(data)
     if not keep:
         await service.decoder.decode(data, name)
         return
@@ -192,7 +195,12 @@ async def _keep_picture(
     intake.inputs[name] = {"file": file.name, "decoded": True, "sha256": digest}
 
 
-def _parse_json(body: bytes) -> dict[str, Any]:
+def parse_json(body: bytes) -> dict[str, Any]:
+    """The object in a JSON body.
+
+    Raises:
+        InvalidRequest: there is none (`invalid_request`).
+    """
     try:
         value = json.loads(body)
         # A lone surrogate is JSON but not text: no database or file takes it.
@@ -209,7 +217,17 @@ async def _read_form(request: Request) -> tuple[dict[str, Any], dict[str, bytes]
     limit = request.app.state.service.settings.max_picture_bytes
     raw: dict[str, Any] = {}
     attachments: dict[str, bytes] = {}
-    async with request.form(max_files=8, max_fields=64, max_part_size=limit * 2) as form:
+    # What a whole body may be is limited before; a part may fill it.
+    max_part_size = request.app.state.service.settings.max_body_bytes
+    try:
+        form = await request.form(max_files=FORM_FIELDS, max_fields=FORM_FIELDS, max_part_size=max_part_size)
+    except (HTTPException, UnicodeError, LookupError, ValueError) as error:
+        if isinstance(error, HTTPException) and "Too many" in str(error.detail):
+            raise InvalidRequest(f"The form has more than {FORM_FIELDS} fields; send fewer.") from None
+        raise InvalidRequest(
+            "The form cannot be read; send multipart/form-data with a boundary, in UTF-8."
+        ) from None
+    try:
         for name, value in form.multi_items():
             if isinstance(value, UploadFile):
                 if value.size is not None and value.size > limit:
@@ -224,6 +242,8 @@ async def _read_form(request: Request) -> tuple[dict[str, Any], dict[str, bytes]
                     raw[name] = value.filename or ""
             elif value != "" or name == "prompt":
                 raw[name] = _parse_form_value(name, value)
+    finally:
+        await form.close()
     return raw, attachments
 
 

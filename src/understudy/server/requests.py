@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Path, Query, Request
@@ -35,6 +37,9 @@ router = APIRouter(tags=["Requests"])
 
 HEARTBEAT_SECONDS = 15.0
 """A comment keeps an event stream open that has nothing to say."""
+
+PLACE_SECONDS = 1.0
+"""How often a waiting job's place in the queue is looked at for its listeners."""
 
 _ERRORS = describe_errors(401, 404)
 _FAILED = {422: {"model": FailedBody, "description": "The job ended FAILED."}}
@@ -132,7 +137,11 @@ async def stream_events(
 ) -> Response:
     """The job's present state, then each change of it, until its end."""
     job = check_retained(await service.store.get(request_id, key.account_id), request_id, service.settings)
-    seen = int(last_event_id) if last_event_id is not None and last_event_id.isdecimal() else 0
+    known = last_event_id is not None and last_event_id.isascii() and last_event_id.isdecimal()
+    seen = int(last_event_id) if known and len(last_event_id) < 10 else 0
+    if seen > job.version:
+        # Not an id of this stream: the listener knows nothing yet.
+        seen = 0
     return StreamingResponse(
         _stream(job, seen, base_url(request, service.settings), service),
         media_type="text/event-stream",
@@ -194,24 +203,34 @@ async def _answer_status(job: Job, request: Request, service: Service) -> Respon
 
 
 async def _stream(job: Job, seen: int, base: str, service: Service) -> AsyncIterator[bytes]:
-    """Snapshots of a job's row; a slow listener skips those it missed."""
+    """Snapshots of a job's row; a slow listener skips those it missed.
+
+    A job that waits moves up without a change of its row: its place is looked at now and then.
+    """
     store, slots = service.store, service.executor.slots
+    place: int | None = None
+    spoke_at = time.monotonic()
     with store.feed.listen(job.id) as changed:
         while not service.stopping.is_set():
             changed.clear()
             now = await store.get(job.id)
             if now is None:
                 return
-            if now.version > seen or now.ended:
-                seen = now.version
-                yield _event(seen, await event_body(now, base, store, slots))
+            body = await event_body(now, base, store, slots)
+            moved = body.get("queue_position") != place
+            if now.version > seen or now.ended or (moved and place is not None):
+                seen = max(seen, now.version)
+                spoke_at = time.monotonic()
+                yield _event(now.version, body)
+            elif time.monotonic() - spoke_at >= HEARTBEAT_SECONDS:
+                spoke_at = time.monotonic()
+                yield b": still here\n\n"
+            place = body.get("queue_position")
             if now.ended:
                 return
-            try:
-                async with asyncio.timeout(HEARTBEAT_SECONDS):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PLACE_SECONDS if place else HEARTBEAT_SECONDS):
                     await changed.wait()
-            except TimeoutError:
-                yield b": still here\n\n"
 
 
 def _event(event_id: int, body: dict[str, Any]) -> bytes:

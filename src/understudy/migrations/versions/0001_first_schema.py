@@ -77,8 +77,8 @@ def upgrade() -> None:
         "jobs",
         ["key_id", "turn"],
         unique=False,
-        sqlite_where=sa.text("status = 'QUEUED'"),
-        postgresql_where=sa.text("status = 'QUEUED'"),
+        sqlite_where=sa.text("ended_at IS NULL"),
+        postgresql_where=sa.text("ended_at IS NULL"),
     )
     op.create_index(
         "ix_jobs_leased",
@@ -87,6 +87,22 @@ def upgrade() -> None:
         unique=False,
         sqlite_where=sa.text("lease_expires_at IS NOT NULL"),
         postgresql_where=sa.text("lease_expires_at IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_jobs_status",
+        "jobs",
+        ["status"],
+        unique=False,
+        sqlite_where=sa.text("ended_at IS NULL"),
+        postgresql_where=sa.text("ended_at IS NULL"),
+    )
+    op.create_index(
+        "ix_jobs_turn",
+        "jobs",
+        ["turn"],
+        unique=False,
+        sqlite_where=sa.text("ended_at IS NULL"),
+        postgresql_where=sa.text("ended_at IS NULL"),
     )
     op.create_index(
         "ix_jobs_waiting",

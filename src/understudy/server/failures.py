@@ -95,9 +95,11 @@ class RequestId:
             # Its own words may quote a URL or a prompt; its place in the code does not.
             places = "".join(traceback.format_tb(error.__traceback__))
             log.error("request %s failed with %s:\n%s", request_id, type(error).__name__, places)
-            if not answered:
-                unexpected = ServiceError("Something went wrong inside the service; try again.")
-                await _answer(Request(scope), unexpected)(scope, receive, send_with_id)
+            if answered:
+                # The server must break the connection off, or half an answer looks whole.
+                raise RuntimeError("an answer broke off") from None
+            unexpected = ServiceError("Something went wrong inside the service; try again.")
+            await _answer(Request(scope), unexpected)(scope, receive, send_with_id)
 
 
 class BodyLimit:

@@ -213,6 +213,7 @@ def name_unknown(raw: Mapping[str, Any], known: Container[str]) -> list[str]:
 def parameters_schema() -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of the parameters, self-contained; unknown fields are allowed."""
     schema = Parameters.model_json_schema()
+    schema["description"] = "The parameters of one request; unknown ones are accepted and named in warnings."
     schema["additionalProperties"] = True
     schema.setdefault("examples", [_EXAMPLE])
     return schema

@@ -52,6 +52,9 @@ class Settings(BaseSettings):
     history_ttl_seconds: float = Field(default=30 * 86400, gt=0)
     file_ttl_seconds: float = Field(default=604800, gt=0)
     sync_deadline_seconds: float = Field(default=300, gt=0)
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="debug, info, warning or error; a line for each request at info."
+    )
     job_deadline_seconds: float = Field(
         default=86400, gt=0, description="A job that has not started by then ends FAILED (expired)."
     )

@@ -12,6 +12,7 @@ from sqlalchemy.exc import OperationalError
 
 from understudy.errors import ServiceError
 from understudy.server.failures import BodyLimit, RequestId, install_failures
+from understudy.server.logs import JsonFormatter
 
 SECRET = "a prompt, a key and http://user:password@host"
 
@@ -60,8 +61,10 @@ async def test_the_unforeseen_is_a_500_that_tells_nothing(http, caplog):
     assert answer.json()["request_id"] == answer.headers["x-request-id"]
     assert SECRET not in answer.text
     assert SECRET not in caplog.text
-    assert "ValueError" in caplog.text
-    assert "in unforeseen" in caplog.text
+    (failure,) = [record for record in caplog.records if record.message == "request_failed"]
+    assert failure.error == "ValueError"
+    assert "in unforeseen" in failure.places
+    assert SECRET not in JsonFormatter().format(failure)
 
 
 @pytest.mark.parametrize("route", ["/disk", "/database"])

@@ -194,3 +194,24 @@ def test_the_engine_has_a_slug_of_its_own(http, body):
 def test_bearer_is_taken_as_well(http, service, body):
     answer = http.get("/v1/models", headers={"x-api-key": "", "authorization": f"Bearer {service.key}"})
     assert answer.status_code == 200
+
+
+def test_v1_tells_in_headers_what_a_picture_cannot(http, body):
+    answer = http.post(
+        f"/v1/{SLUG}", json={**body, "poses": ["wave", "run"], "guidence_scale": 3, "\u00fc": 1}
+    )
+    warnings = json.loads(answer.headers["x-warnings"])
+    assert "guidence_scale" in warnings[0]
+    assert "first of 2" in warnings[-1]
+    result = http.get(answer.headers["x-result-url"]).json()
+    assert [image["asked_pose"] for image in result["images"]] == ["wave", "run"]
+    assert "x-warnings" not in http.post(f"/v1/{SLUG}", json=body).headers
+
+
+def test_files_answer_head_and_ranges(http, body):
+    result = finish(http, body)
+    head = http.head(result["output"])
+    assert (head.status_code, head.content) == (200, b"")
+    assert int(head.headers["content-length"]) == result["images"][0]["file_size"]
+    part = http.get(result["output"], headers={"range": "bytes=0-7"})
+    assert (part.status_code, part.content) == (206, b"\x89PNG\r\n\x1a\n")

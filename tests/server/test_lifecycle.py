@@ -353,6 +353,13 @@ def test_no_log_carries_a_prompt_a_key_or_an_address(start_service, body):
         http.post(f"/v2/{SLUG}", json={**body, "steps": 0})
     service.stop()
     log = "".join(line for line in service.output if not line.strip().startswith("us_"))
+    events = [json.loads(line) for line in service.output if line.startswith("{")]
+    ends = [event for event in events if event["event"] == "job_ended"]
+    assert [event["status"] for event in ends] == ["FAILED", "COMPLETED"]
+    requests = [event for event in events if event["event"] == "request"]
+    assert {"/v2/{slug}", "/v2/requests/{request_id}/status"} <= {event["route"] for event in requests}
+    assert {200, 400, 422} <= {event["status"] for event in requests}
+    assert all(event["seconds"] >= 0 and event["request_id"] for event in requests)
     for word in ("a-very-private-prompt", "hush-hush", service.key, body["ip_image"][30:90]):
         assert word not in log
 

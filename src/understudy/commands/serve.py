@@ -78,6 +78,7 @@ def _run(settings: Settings, listener: socket.socket, host: str) -> None:
     import uvicorn
 
     from ..server.app import create_app
+    from ..server.logs import start_logging
 
     port = listener.getsockname()[1]
 
@@ -99,11 +100,12 @@ def _run(settings: Settings, listener: socket.socket, host: str) -> None:
                 await _make_first_key(app.state.service.keys)
             await server.serve(sockets=[listener])
 
+    start_logging(settings.log_level)
     app = create_app(settings)
     config = uvicorn.Config(
         app,
         lifespan="off",
-        log_level="warning",
+        log_config=None,
         access_log=False,
         backlog=LISTEN_BACKLOG,
         timeout_graceful_shutdown=math.ceil(settings.shutdown_grace_seconds),

@@ -170,7 +170,7 @@ class Dispatcher:
                     if len(claimed) < room:
                         break
             except Exception:
-                log.exception("Claiming jobs failed.")
+                log.exception("claiming_failed")
                 await asyncio.sleep(RETRY_SECONDS)
             # A job can also become free by time (a lease that ran out), hence a limit.
             await self._store.feed.wait_for_work(self._settings.lease_seconds)
@@ -213,12 +213,12 @@ class Dispatcher:
                 await self._store.record_stage(job, "fetching")
             held.tasks, held.pictures = await self._inputs.read_tasks(job)
         except (OSError, ServiceError):
-            log.exception("Job %s could not be prepared now.", job.id)
+            log.exception("job_not_prepared", extra={"job": job.id})
             await self._give_back_later(held)
         except UnderstudyError as error:
             await self._fail(held, code=error.code, error=error.message)
         except Exception:
-            log.exception("Job %s could not be prepared.", job.id)
+            log.exception("job_not_prepared", extra={"job": job.id})
             await self._fail_internally(held)
         else:
             async with self._some_ready:
@@ -238,13 +238,14 @@ class Dispatcher:
                 await self._run(batch)
             except WorkerLost as error:
                 self._meters.worker_losses.labels(error.code).inc()
+                log.warning("worker_lost", extra={"code": error.code, "jobs": [one.job.id for one in batch]})
                 await self._try_all_again(batch, error)
             except OSError:
-                log.exception("A run could not be begun.")
+                log.exception("run_not_begun")
                 for held in batch:
                     self._do_beside(self._give_back_later(held))
             except Exception:
-                log.exception("A run failed inside the service.")
+                log.exception("run_failed")
                 await self._try_all_again(batch, WorkerLost("The service failed.", "internal_error"))
             else:
                 for held in batch:
@@ -329,10 +330,10 @@ class Dispatcher:
                 await self._complete(held)
         except (OSError, OperationalError):
             # A full disk is nobody's attempt: the job waits until there is room.
-            log.exception("Job %s could not be finished now.", held.job.id)
+            log.exception("job_not_finished", extra={"job": held.job.id})
             await self._give_back_later(held)
         except Exception:
-            log.exception("Job %s could not be finished.", held.job.id)
+            log.exception("job_not_finished", extra={"job": held.job.id})
             await self._fail_internally(held)
 
     async def _complete(self, held: _Held) -> None:
@@ -344,6 +345,9 @@ class Dispatcher:
         for task in held.tasks:
             picture, name = held.drawn[task.id], await held.names[task.id]
             image = {"file_name": name, "content_type": picture.content_type, "seed": picture.seed}
+            pose = task.provenance.get("pose")
+            if isinstance(pose, str):
+                image["asked_pose"] = pose
             scores = {"likeness": picture.likeness, "pose": picture.pose}
             images.append({**image, **scores, "file_size": len(picture.data)})
             outputs.append(
@@ -371,12 +375,14 @@ class Dispatcher:
         if completed:
             self._meters.ended.labels("COMPLETED", "").inc()
             self._meters.inference_seconds.observe(seconds)
+            _log_end(held, "COMPLETED", inference_seconds=round(seconds, 3))
             held.names.clear()
         await self._let_go(held)
 
     async def _fail(self, held: _Held, *, code: str, error: str) -> None:
         if await self._store.fail(held.job, code=code, error=error):
             self._meters.ended.labels("FAILED", code).inc()
+            _log_end(held, "FAILED", code=code)
         await self._let_go(held)
 
     async def _fail_internally(self, held: _Held) -> None:
@@ -437,7 +443,7 @@ class Dispatcher:
                         self._lose(one.job.id)
                 await self._store.free_leases(expired_before=time.time())
             except Exception:
-                log.exception("Extending leases failed.")
+                log.exception("leases_not_extended")
 
     def _lose(self, job_id: str) -> None:
         """A job is no longer ours: stop its work, between two steps if it runs."""
@@ -462,7 +468,14 @@ class Dispatcher:
     def _forget_side_work(self, task: asyncio.Future[Any]) -> None:
         self._side_work.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("A job's progress could not be written.", exc_info=error)
+            log.error("progress_not_written", exc_info=error)
+
+
+def _log_end(held: _Held, status: str, **facts: Any) -> None:
+    job = held.job
+    begun = held.started_at or time.time()
+    times = {"queue_seconds": round(begun - job.created_at, 3), "attempts": job.attempts}
+    log.info("job_ended", extra={"job": job.id, "model": job.model, "status": status, **times, **facts})
 
 
 async def delete_rowless(files: FileStore, blobs: BlobStore, names: Sequence[str]) -> None:

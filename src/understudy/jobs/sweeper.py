@@ -70,5 +70,5 @@ class Sweeper:
             try:
                 await self.sweep()
             except Exception:
-                log.exception("Sweeping failed.")
+                log.exception("sweeping_failed")
             await asyncio.sleep(self._settings.sweep_interval_seconds)

@@ -57,7 +57,10 @@ def build_tasks(
                     keypoints=keypoints,
                     fit_pose=isinstance(pose, str),
                     output_format=parameters.output_format,
-                    provenance={**provenance, "pose": pose},
+                    provenance={
+                        **provenance,
+                        "pose": find_pose(pose).name if isinstance(pose, str) else pose,
+                    },
                 )
             )
     return tasks, pictures

@@ -61,7 +61,8 @@ class ImageBody(BaseModel):
     file_size: int
     seed: int
     likeness: float | None = None
-    pose: float | None = None
+    pose: float | None = Field(default=None, description="How well the figure stands as asked, 0 to 1.")
+    asked_pose: str | None = Field(default=None, description="The name of the pose that was asked for.")
 
 
 class ResultBody(BaseModel):

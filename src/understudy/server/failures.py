@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 import traceback
 import uuid
 from typing import Any
@@ -62,7 +63,7 @@ def describe_errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 class RequestId:
-    """Gives each HTTP request an id, which its answer carries in `x-request-id`.
+    """Gives each HTTP request an id, which its answer carries in `x-request-id`, and a log line.
 
     Also the last resort: what nothing else has answered is a 500 that tells nothing, here and in
     the log.
@@ -78,12 +79,13 @@ class RequestId:
         request_id = str(uuid.uuid4())
         scope.setdefault("state", {})["request_id"] = request_id
 
-        answered = False
+        answered = 0
+        begun = time.perf_counter()
 
         async def send_with_id(message: Message) -> None:
             nonlocal answered
             if message["type"] == "http.response.start":
-                answered = True
+                answered = message["status"]
                 headers = message.setdefault("headers", [])
                 if not any(name.lower() == b"x-request-id" for name, _ in headers):
                     headers.append((b"x-request-id", request_id.encode()))
@@ -94,12 +96,25 @@ class RequestId:
         except Exception as error:
             # Its own words may quote a URL or a prompt; its place in the code does not.
             places = "".join(traceback.format_tb(error.__traceback__))
-            log.error("request %s failed with %s:\n%s", request_id, type(error).__name__, places)
+            told = {"request_id": request_id, "error": type(error).__name__, "places": places}
+            log.error("request_failed", extra=told)
             if answered:
                 # The server must break the connection off, or half an answer looks whole.
                 raise RuntimeError("an answer broke off") from None
             unexpected = ServiceError("Something went wrong inside the service; try again.")
             await _answer(Request(scope), unexpected)(scope, receive, send_with_id)
+        finally:
+            route = scope.get("route")
+            log.info(
+                "request",
+                extra={
+                    "request_id": request_id,
+                    "method": scope["method"],
+                    "route": getattr(route, "path", None),
+                    "status": answered,
+                    "seconds": round(time.perf_counter() - begun, 4),
+                },
+            )
 
 
 class BodyLimit:
@@ -166,7 +181,8 @@ def install_failures(app: FastAPI) -> None:
     @app.exception_handler(OperationalError)
     @app.exception_handler(OSError)
     async def answer_storage(request: Request, error: OperationalError | OSError) -> JSONResponse:
-        log.error("The data folder failed: %s", getattr(error, "orig", None) or error.strerror)
+        reason = getattr(error, "orig", None) or error.strerror
+        log.error("data_folder_failed", extra={"reason": str(reason)})
         return _answer(
             request,
             ServiceError(

@@ -93,9 +93,9 @@ async def upload(request: Request, service: Running, key: Caller) -> Response:
     return JSONResponse(UploadBody(file_urls=urls, urls=urls, message="Uploaded.").model_dump())
 
 
-@router.api_route(
+@router.head("/files/{name}", include_in_schema=False)
+@router.get(
     "/files/{name}",
-    methods=["GET", "HEAD"],
     summary="A picture",
     response_class=FileResponse,
     responses={

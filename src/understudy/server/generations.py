@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 import uuid
 from typing import Annotated, Any
@@ -102,6 +103,8 @@ async def submit(
                     ("x-generation-time", "Compute time in seconds."),
                     ("x-cost", "What was charged, in credits."),
                     ("x-seed-value", "The first picture's seed."),
+                    ("x-result-url", "The whole result, as JSON."),
+                    ("x-warnings", "What was ignored, as a JSON list; only when there is something."),
                 )
             },
         },
@@ -126,6 +129,14 @@ async def generate(
     job = ended
     if job.status == "FAILED":
         return JSONResponse(failed_body(job), status_code=422, headers={"x-request-id": job.id})
+    if job.status != "COMPLETED" and service.stopping.is_set():
+        raise ServiceError(
+            f"The service is stopping; the request is kept, read it at /v2/requests/{job.id} after.",
+            code="shutting_down",
+            status=503,
+            request_id=job.id,
+            retry_after_seconds=5,
+        )
     if job.status != "COMPLETED":
         raise DeadlineExceeded(
             f"The picture was not ready in time; the request goes on, read it at /v2/requests/{job.id}.",
@@ -143,8 +154,22 @@ async def generate(
             "x-generation-time": f"{job.inference_seconds or 0.0:.3f}",
             "x-cost": "0.0",
             "x-seed-value": str(image["seed"]),
+            **_tell_the_rest(job, base_url(request, service.settings)),
         },
     )
+
+
+def _tell_the_rest(job: Job, base: str) -> dict[str, str]:
+    """Headers for what a picture's bytes cannot say: warnings, and where its other pictures are."""
+    headers = {"x-result-url": f"{base}/v2/requests/{job.id}"}
+    warnings = list(job.warnings)
+    if len(job.images or []) > 1:
+        count = len(job.images or [])
+        warnings.append(f"This is the first of {count} pictures; x-result-url has them all.")
+    if warnings:
+        # JSON escapes what a header cannot carry.
+        headers["x-warnings"] = json.dumps(warnings)
+    return headers
 
 
 async def _accept(request: Request, service: Service, key: Key, model: Model) -> Job:

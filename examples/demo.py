@@ -2,12 +2,13 @@
 
     make demo
 
-Writes the pictures and one contact sheet to `demo/`. It sends the reference page's own request
-through the SDK, then the same character in four named poses.
+Writes the pictures and one contact sheet to `demo/`, or to the folder given. It sends the
+reference page's own request through the SDK, then the same character in four named poses.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from PIL import Image
@@ -47,11 +48,10 @@ STOP_SECONDS = 60
 console = Console(stderr=True, highlight=False)
 
 
-def main() -> None:
-    """Draw, save, tell."""
+def main(folder: Path) -> None:
+    """Draw, save into the folder, tell."""
     started = time.monotonic()
-    folder = HERE.parent / "demo"
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     names = ("no pose", *POSES)
     with tempfile.TemporaryDirectory(prefix="understudy-demo-") as data_dir, run_service(data_dir) as service:
         url, key = service
@@ -64,11 +64,12 @@ def main() -> None:
             results += [follow(job, pose, folder) for job, pose in zip(jobs, POSES, strict=True)]
 
     files = [folder / file_name(name) for name in names]
-    pictures = [Image.open(CHARACTER), *(Image.open(file) for file in files)]
     sheet = folder / "sheet.png"
-    draw_contact_sheet(
-        pictures, ["the character given", *names], title="One reference, any pose", cell_width=208
-    ).save(sheet)
+    with ExitStack() as opened:
+        pictures = [opened.enter_context(Image.open(file)) for file in (CHARACTER, *files)]
+        draw_contact_sheet(
+            pictures, ["the character given", *names], title="One reference, any pose", cell_width=208
+        ).save(sheet)
 
     table = Table("Picture", "Seed", "In the queue", "Drawing", "File", title="The demo's pictures")
     for name, file, result in zip(names, files, results, strict=True):
@@ -78,10 +79,10 @@ def main() -> None:
             str(result["seed"]),
             f"{metrics['queue_time']:.2f} s",
             f"{metrics['inference_time']:.2f} s",
-            str(file.relative_to(HERE.parent)),
+            os.path.relpath(file),
         )
     Console(highlight=False).print(table)
-    print(f"All of them on one sheet: {sheet.relative_to(HERE.parent)} ({time.monotonic() - started:.1f} s)")
+    print(f"All of them on one sheet: {os.path.relpath(sheet)} ({time.monotonic() - started:.1f} s)")
 
 
 @contextmanager
@@ -131,4 +132,8 @@ def file_name(name: str) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument(
+        "folder", nargs="?", type=Path, default=HERE.parent / "demo", help="where the pictures go"
+    )
+    main(parser.parse_args().folder)

@@ -33,8 +33,19 @@ def main() -> None:
     except UnderstudyError as error:
         print(error.message, file=sys.stderr)
         sys.exit(2 if isinstance(error, InvalidRequest) else 1)
+    except OSError as error:
+        print(_describe(error), file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _describe(error: OSError) -> str:
+    """One sentence for what the system refused."""
+    reason = error.strerror or type(error).__name__
+    if error.filename is None:
+        return f"The system refused: {reason}."
+    return f"{str(error.filename)!r} cannot be used: {reason}; choose another file or folder."
 
 
 if __name__ == "__main__":

@@ -68,6 +68,7 @@ def test_several_pictures_go_into_a_folder_by_pose(ask, picture_path, tmp_path):
         (("--pose", "wave", "--poses", "run"), "one way"),
         (("--poses", "wave,run", "-o", "one.png"), "folder"),
         (("--output-format", "jpeg", "-o", "one.png"), "--output-format"),
+        (("-o", "one.bmp"), ".webp"),
         (("--input-image", "missing.png"), "--input-image"),
         (("--pose", "[[1"), "JSON"),
         (("--pose", "wavs"), "wave"),
@@ -138,6 +139,41 @@ def test_a_sheet_has_every_pose_and_keeps_the_pictures(ask, picture_path, tmp_pa
     with Image.open(tmp_path / "knight.png") as sheet:
         assert sheet.height > sheet.width > 2 * 256
     assert "knight.png  3 pictures" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["sheet", "sheet.bmp", "."])
+def test_a_sheet_without_a_known_extension_asks_for_nothing(understudy, picture_path, tmp_path, name):
+    # Nothing listens there: a request would be told as such.
+    done = understudy(
+        *("sheet", "--ip-image", picture_path, "--prompt", "a knight", "-o", name),
+        base_url="http://127.0.0.1:9",
+        status=2,
+    )
+    assert ".png, .jpg, .jpeg, .webp" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["generate", "sheet"])
+def test_a_folder_that_cannot_be_made_is_told_before_anything_is_asked(
+    understudy, picture_path, tmp_path, command
+):
+    (tmp_path / "story").touch()
+    done = understudy(
+        *(command, "--ip-image", picture_path, "--prompt", "a knight", "-o", "story/one.png"),
+        base_url="http://127.0.0.1:9",
+        status=1,
+    )
+    assert "'story' cannot be used" in done.stderr.replace(f"{tmp_path}/", "")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("way", [(), ("--local",)], ids=["service", "local"])
+def test_what_the_system_refuses_is_one_sentence(ask, picture_path, way):
+    asked = ("--ip-image", picture_path, "--prompt", "a knight", "-o", "/proc/nope/a.png")
+    done = ask("generate", *way, *asked, engine="null", status=1)
+    assert "'/proc/nope' cannot be used" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_sheet_of_the_whole_library_takes_several_requests(ask, picture_path, tmp_path):

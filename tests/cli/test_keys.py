@@ -47,3 +47,18 @@ def test_no_database_is_told_and_none_is_made(understudy, tmp_path):
 def test_an_unknown_account_is_told(understudy, tmp_path):
     done = understudy("keys", "create", "--data-dir", tmp_path, "--account", "nobody", status=1)
     assert "nobody" in done.stderr
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(understudy):
+    done = understudy("keys", "create", "--data-dir", "/proc/nope", status=1)
+    assert "/proc/nope" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_what_is_no_database_is_one_sentence(understudy, tmp_path):
+    (tmp_path / "understudy.sqlite3").write_text("Once upon a time there was a file. " * 100)
+    for command in (("create",), ("list",), ("revoke", "us_1234567")):
+        done = understudy("keys", *command, "--data-dir", tmp_path, status=1)
+        assert "not a database" in done.stderr
+        assert "--data-dir" in done.stderr
+        assert done.stderr.count("\n") == 1

@@ -30,3 +30,9 @@ def test_thumbnails(understudy, tmp_path):
     understudy("poses", "--thumbnails", tmp_path / "poses.png")
     with Image.open(tmp_path / "poses.png") as picture:
         assert picture.width > 1000
+
+
+def test_thumbnails_need_a_known_extension(understudy, tmp_path):
+    done = understudy("poses", "--thumbnails", "poses", status=2)
+    assert ".png" in done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import secrets
 import sys
 import time
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import Conflict, InferenceFailed, InvalidRequest, NotAuthenticated
 from ..parameters import MAX_SEED, Parameters
+from .files import make_folders
 from .progress import JobProgress
 
 if TYPE_CHECKING:
@@ -26,11 +26,6 @@ if TYPE_CHECKING:
     from ..executors.messages import Drawn, Run
     from ..settings import Settings
 
-EXTENSIONS = {"png": "png", "jpeg": "jpg", "webp": "webp"}
-"""`output_format` -> how a file's name ends."""
-
-_FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
-
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
@@ -38,33 +33,6 @@ class Drawing:
 
     files: list[Path]
     result: dict[str, Any]
-
-
-def choose_files(given: dict[str, Any], output: Path | None) -> list[Path]:
-    """Where the pictures that `given` parameters ask for are to be saved, one path for each.
-
-    A single picture goes to `output`, or into it when it is a folder; several need a folder.
-    Without `output` a new name is found here. An extension that names another format than asked
-    for is refused; without a format asked for, it decides (`given` is changed).
-    """
-    suffix = "" if output is None else output.suffix.lower()
-    told = None if output is None or output.is_dir() else _FORMATS.get(suffix)
-    if told is not None and given.setdefault("output_format", told) != told:
-        raise InvalidRequest(f"--output ends in {suffix}, but --output-format is {given['output_format']}.")
-    parameters = Parameters.model_validate(given)
-    extension = EXTENSIONS[parameters.output_format]
-    if parameters.picture_count == 1:
-        if output is None:
-            return [_free(Path(f"picture.{extension}"))]
-        return [output / f"picture.{extension}"] if output.is_dir() else [output]
-    if output is not None and (suffix in _FORMATS or output.is_file()):
-        raise InvalidRequest(f"{parameters.picture_count} pictures need a folder: --output names a file.")
-    folder = output or _free(Path("pictures"))
-    poses = [pose for pose in parameters.asked_poses for _ in range(parameters.num_images)]
-    return [
-        folder / (f"{number:02}-{_file_name(pose)}.{extension}" if pose else f"{number:02}.{extension}")
-        for number, pose in enumerate(poses, 1)
-    ]
 
 
 def draw_with_service(
@@ -99,7 +67,7 @@ def draw_with_service(
                 job.cancel()
             print(f"Request {job.request_id} is cancelled.", file=sys.stderr)
             raise
-        _make_folders(files)
+        make_folders(files)
         if len(files) == 1:
             job.save(files[0])
         else:
@@ -150,7 +118,7 @@ async def _draw_alone(
         raise InferenceFailed(error.message, code=error.code) from None
     finally:
         await asyncio.gather(executor.close(), decoder.close())
-    _make_folders(files)
+    make_folders(files)
     for file, picture in zip(files, drawn, strict=True):
         file.write_bytes(picture.data)
     return Drawing(files=files, result=_describe(parameters, seed, files, drawn, time.monotonic() - started))
@@ -239,22 +207,3 @@ def _describe(
             "total_time": total_seconds,
         },
     }
-
-
-def _make_folders(files: list[Path]) -> None:
-    for file in files:
-        file.parent.mkdir(parents=True, exist_ok=True)
-
-
-def _free(path: Path) -> Path:
-    """The path, or the first of its kind with a number that is not taken."""
-    number = 1
-    free = path
-    while free.exists():
-        number += 1
-        free = path.with_name(f"{path.stem}-{number}{path.suffix}")
-    return free
-
-
-def _file_name(pose: object) -> str:
-    return re.sub(r"[^\w-]+", "-", pose).strip("-") if isinstance(pose, str) else "keypoints"

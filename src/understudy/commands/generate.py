@@ -39,10 +39,12 @@ def generate(
 
     Asks a running service, or draws here with --local. Ctrl-C cancels the request.
     """
-    from .draw import choose_files, draw_alone, draw_with_service
+    from .draw import draw_alone, draw_with_service
+    from .files import check_folder, choose_files
     from .progress import JobProgress
 
     files = choose_files(given, output)
+    check_folder(files[0].parent)
     with JobProgress() as progress:
         if local:
             drawing = draw_alone(given, files, model=model, settings=read_settings(), progress=progress)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from ..errors import NotFound
+from ..errors import NotFound, ServiceError
 from .options import DataDir, Json, read_settings
 
 if TYPE_CHECKING:
@@ -34,10 +34,7 @@ def create(
     ] = None,
 ) -> None:
     """Make a key and print it: alone, on the last line, and never again."""
-    from ..database import migrate_database
-
     folder = read_settings(data_dir=data_dir).data_dir
-    migrate_database(folder)
     secret, key = _with_keys(folder, lambda store: store.create(name, account))
     typer.echo(f"Key {key.name!r} of the account {key.account_name!r}; it is shown only now:", err=True)
     typer.echo(secret)
@@ -84,8 +81,10 @@ def _existing(data_dir: Path | None) -> Path:
 
 
 def _with_keys(folder: Path, ask: Callable[[KeyStore], Awaitable[T]]) -> T:
+    from sqlalchemy.exc import DatabaseError
+
     from ..accounts.keys import KeyStore
-    from ..database import Database
+    from ..database import Database, migrate_database
 
     async def run() -> Any:
         database = Database.open(folder)
@@ -94,7 +93,14 @@ def _with_keys(folder: Path, ask: Callable[[KeyStore], Awaitable[T]]) -> T:
         finally:
             await database.close()
 
-    return asyncio.run(run())
+    try:
+        migrate_database(folder)
+        return asyncio.run(run())
+    except DatabaseError as error:
+        raise ServiceError(
+            f"The database in {str(folder)!r} cannot be used ({error.orig}); choose another with --data-dir.",
+            code="data_dir_unusable",
+        ) from None
 
 
 def _date(seconds: float) -> str:

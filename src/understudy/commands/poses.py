@@ -24,7 +24,10 @@ def poses(
     """List the named poses that --pose takes."""
     from ..errors import NotFound
     from ..pose.library import draw_pose_thumbnail, list_poses
+    from .files import check_extension, make_folders
 
+    if thumbnails is not None:
+        check_extension("--thumbnails", thumbnails)
     library = list_poses()
     found = [pose for pose in library if category in (None, pose.category)]
     if not found:
@@ -33,6 +36,7 @@ def poses(
     if thumbnails is not None:
         from ..contact_sheet import draw_contact_sheet
 
+        make_folders([thumbnails])
         pictures = [draw_pose_thumbnail(pose, 256) for pose in found]
         draw_contact_sheet(pictures, [pose.name for pose in found], columns=10, cell_width=160).save(
             thumbnails

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,34 +39,45 @@ def sheet(
 
     Asks a running service. The pictures themselves are saved in a folder named after the sheet.
     """
-    from PIL import Image
-
-    from ..contact_sheet import draw_contact_sheet
-    from .draw import EXTENSIONS, Drawing, draw_with_service
+    from .draw import Drawing, draw_with_service
+    from .files import EXTENSIONS, check_extension, check_folder
     from .progress import JobProgress
 
+    check_extension("--output", output)
     named = _choose_poses(poses, every)
-    folder = output.with_suffix("")
     extension = EXTENSIONS[Parameters.model_validate(given).output_format]
+    files = [output.with_suffix("") / f"{pose.name}.{extension}" for pose in named]
+    check_folder(files[0].parent)
     drawings: list[Drawing] = []
     with JobProgress() as progress:
         for begin in range(0, len(named), MAX_PICTURES):
             part = {**given, "poses": [pose.name for pose in named[begin : begin + MAX_PICTURES]]}
-            files = [folder / f"{name}.{extension}" for name in part["poses"]]
             drawings.append(
                 draw_with_service(
-                    part, files, model=model, api_key=api_key, base_url=base_url, progress=progress
+                    part,
+                    files[begin : begin + MAX_PICTURES],
+                    model=model,
+                    api_key=api_key,
+                    base_url=base_url,
+                    progress=progress,
                 )
             )
-    pictures = [Image.open(file) for drawing in drawings for file in drawing.files]
-    result = draw_contact_sheet(
-        pictures, [pose.title for pose in named], title=given["prompt"], columns=columns
-    )
-    output.parent.mkdir(parents=True, exist_ok=True)
-    result.save(output)
+    _save_sheet(output, files, [pose.title for pose in named], given["prompt"], columns)
     for drawing in drawings:
         print_drawing(drawing)
-    typer.echo(f"{output}  {len(pictures)} pictures")
+    typer.echo(f"{output}  {len(files)} pictures")
+
+
+def _save_sheet(
+    output: Path, files: list[Path], captions: list[str], title: str, columns: int | None
+) -> None:
+    from PIL import Image
+
+    from ..contact_sheet import draw_contact_sheet
+
+    with ExitStack() as opened:
+        pictures = [opened.enter_context(Image.open(file)) for file in files]
+        draw_contact_sheet(pictures, captions, title=title, columns=columns).save(output)
 
 
 def _choose_poses(text: str, every: bool) -> list[Any]:

@@ -29,14 +29,19 @@ def test_what_fails_is_told_with_what_mends_it(understudy, tmp_path):
     (tmp_path / "file").write_text("not a folder")
     words = understudy(
         *("doctor", "--json", "--data-dir", tmp_path / "file" / "data"),
-        engine="oil",
         public_url="pictures.example",
         status=1,
     ).stdout
-    for name in ("Engine", "Data folder", "Public URL"):
+    for name in ("Data folder", "Public URL"):
         (finding,) = _find(words, name)
         assert finding["state"] == "fail"
         assert finding["remedy"]
+
+
+def test_a_setting_that_is_not_valid_is_named(understudy):
+    done = understudy("doctor", engine="oil", status=1)
+    assert "UNDERSTUDY_ENGINE" in done.stderr
+    assert "toon" in done.stderr
 
 
 def test_weights_that_would_be_downloaded_are_a_warning(understudy, tmp_path):

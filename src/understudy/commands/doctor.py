@@ -150,16 +150,7 @@ def _check_devices(settings: Settings, torch: dict[str, Any]) -> Iterator[Findin
 
 
 def _check_engine(settings: Settings) -> Iterator[Finding]:
-    from ..catalog import ENGINES
-
-    if settings.engine not in ENGINES:
-        yield Finding(
-            name="Engine",
-            state=FAIL,
-            detail=f"there is no engine named {settings.engine!r}",
-            remedy=f"set UNDERSTUDY_ENGINE to {', '.join(ENGINES)}",
-        )
-    elif settings.engine == "toon":
+    if settings.engine == "toon":
         yield _check_toon()
     elif settings.engine == "sdxl":
         for name in ("sdxl_model", "sdxl_controlnet", "sdxl_ip_adapter", "sdxl_vae"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 import understudy
@@ -207,10 +209,12 @@ async def test_the_synchronous_routes_ends(face, scripted):
     assert scripted.count("POST", "/v1/m") == 2
 
 
-def script_pictures(scripted, *names: str) -> None:
+def script_pictures(scripted, *names: str, poses: Sequence[str | None] | None = None) -> None:
     images = [
         {"url": f"{scripted.url}/files/{number}", "file_name": name} for number, name in enumerate(names)
     ]
+    for image, pose in zip(images, poses or (), strict=False):
+        image["asked_pose"] = pose
     result = completed(images=images) | {"output": images[0]["url"]}
     scripted.script_job(Reply(body=state("COMPLETED")), result=Reply(body=result))
     for number, _ in enumerate(names):
@@ -234,6 +238,14 @@ async def test_several_pictures_need_a_folder(face, scripted, tmp_path):
     paths = await face(job.save(tmp_path / "sheet"))
     assert paths == [tmp_path / "sheet" / "a.png", tmp_path / "sheet" / "b.png"]
     assert [path.read_bytes()[-1] for path in paths] == [0, 1]
+
+
+async def test_in_a_folder_pictures_are_named_after_their_poses(face, scripted, tmp_path):
+    script_pictures(scripted, "a.png", "b.jpg", "c.png", poses=["wave", "../Ava's pose", None])
+    job = await face.submit()
+    paths = await face(job.save(tmp_path))
+    assert [path.name for path in paths] == ["01-wave.png", "02-Ava-s-pose.jpg", "c.png"]
+    assert sorted(tmp_path.iterdir()) == sorted(paths)
 
 
 async def test_a_name_from_the_service_does_not_lead_out_of_the_folder(face, scripted, tmp_path):

@@ -93,8 +93,13 @@ def test_a_pillow_picture_is_sent_as_png(mode):
         "HTTP://host/x",
         "data:image/png;base64,AAAA",
         "character:hero",
+        "character:a/b.png",
+        "file:///hero.png",
+        base64.b64encode(PNG).decode(),
         base64.b64encode(PNG * 500).decode(),
-        "no-such-file.png",
+        base64.urlsafe_b64encode(PNG).decode(),
+        "/9j/" + "4AAQSkZJRgABAQAAAQABAAD/2w" * 4,
+        "hero",
         "",
         "a\0b",
         None,
@@ -111,9 +116,10 @@ def test_bytes_arrive_as_they_were(content):
 
 
 @pytest.mark.parametrize("field", ["ip_image", "input_image"])
-async def test_a_missing_file_is_told_before_anything_is_sent(face, scripted, tmp_path, field):
-    with pytest.raises(InvalidRequest, match="does not exist") as caught:
-        await face.submit(prompt="x", **{field: tmp_path / "nobody.png"})
+@pytest.mark.parametrize("name", [Path("nope.png"), "nope.png", "NOPE.JPG ", "./nope", "no such/hero", "~/x"])
+async def test_a_missing_file_is_told_before_anything_is_sent(face, scripted, field, name):
+    with pytest.raises(InvalidRequest, match=r"There is no file '.*'.* give a path") as caught:
+        await face.submit(prompt="x", **{field: name})
     assert (caught.value.field, caught.value.code) == (field, "invalid_picture")
     assert field in caught.value.message
     assert scripted.received == []
@@ -155,6 +161,8 @@ async def test_upload_gives_the_url(face, scripted, png_path):
     for request in scripted.received:
         (data_url,) = request.json["data_urls"]
         assert decode(data_url) == ("image/png", PNG)
-    with pytest.raises(InvalidRequest, match="no such picture file"):
+    with pytest.raises(InvalidRequest, match=r"There is no file 'no-such-file\.png'"):
         await face(face.client.upload("no-such-file.png"))
+    with pytest.raises(InvalidRequest, match="no such picture file"):
+        await face(face.client.upload("https://host/a.png"))
     assert len(scripted.received) == 2

@@ -58,7 +58,9 @@ async def test_a_sheet_is_saved_into_a_folder(live, picture, tmp_path):
     job = await live(live.client.submit_async(SLUG, prompt="x", ip_image=str(picture), poses=poses))
     result = await live(job.wait())
     paths = await live(job.save(tmp_path / "sheet"))
-    assert [path.name for path in paths] == [image["file_name"] for image in result["images"]]
+    assert [path.name for path in paths] == [
+        f"{number:02}-{pose}.png" for number, pose in enumerate(poses, 1)
+    ]
     assert len({*paths}) == 3
     assert all(
         path.stat().st_size == image["file_size"] for path, image in zip(paths, result["images"], strict=True)

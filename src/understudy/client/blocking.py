@@ -99,7 +99,9 @@ class Job(JobAddress):
     def save(self, path: str | os.PathLike[str]) -> list[Path]:
         """Download the pictures of the completed job; return the paths they were written to.
 
-        `path` is a file, or a folder, which several pictures need; folders are made.
+        `path` is a file, or a folder, which several pictures need; folders are made. In a folder a
+        picture is named after the pose that it was asked in (`01-wave.png`), else as the service
+        names it.
 
         Raises:
             Conflict: the job is not completed yet; `wait` for it first.

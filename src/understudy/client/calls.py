@@ -29,7 +29,7 @@ from ..errors import (
     error_from_body,
 )
 from .exchange import TRANSIENT, Pause, Send, Steps, Work, send_once, send_patiently
-from .pictures import PictureAnswer, encode_parameters, inline_picture, picture_paths
+from .pictures import PictureAnswer, encode_parameters, inline_picture, picture_names, picture_paths
 
 DEFAULT_BASE_URL = "http://127.0.0.1:8000/v1"
 CONNECT_SECONDS = 5.0
@@ -181,8 +181,7 @@ class Calls:
                 request_id=job.request_id,
             )
         images = result.get("images") or [{"url": result["output"]}]
-        names = [image.get("file_name") or Path(image["url"]).name for image in images]
-        paths: list[Path] = yield Work(lambda: picture_paths(path, names))
+        paths: list[Path] = yield Work(lambda: picture_paths(path, picture_names(images)))
         for image, file in zip(images, paths, strict=True):
             # The picture's URL needs no key, and may lead to another host.
             download = self._send("GET", image["url"], headers={}, follow_redirects=True)

@@ -10,8 +10,9 @@ import base64
 import io
 import json
 import os
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,10 @@ from ..errors import InvalidRequest
 from ..parameters import PICTURE_FIELDS
 
 _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
+_PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic")
+
+_LEAST_BASE64_LENGTH = 32
+"""No picture is so small that its base64 is shorter; what is shorter and has a slash is a path."""
 
 
 @dataclass(frozen=True)
@@ -87,14 +92,14 @@ def encode_parameters(parameters: Mapping[str, Any]) -> bytes:
 def inline_picture(field: str, value: Any) -> Any:
     """A local picture as a data URI; whatever the service reads itself goes through untouched.
 
-    Local are: a path, text that names an existing file, bytes, a binary file object and a
-    Pillow picture.
+    Local are: a path, text that names a file or can be meant for nothing else, bytes, a binary
+    file object and a Pillow picture.
 
     Raises:
-        InvalidRequest: the file cannot be read (`invalid_picture`; `field` is named).
+        InvalidRequest: the file is not there or cannot be read (`invalid_picture`; `field` is named).
     """
     if isinstance(value, str):
-        path = _existing_file(value)
+        path = _existing_file(value) or _meant_file(value)
         return value if path is None else _data_uri(_read_file(field, path))
     if isinstance(value, os.PathLike):
         return _data_uri(_read_file(field, Path(value).expanduser()))
@@ -108,6 +113,16 @@ def inline_picture(field: str, value: Any) -> Any:
             raise _invalid(field, "was given as a file in text mode; open it with mode 'rb'")
         return _data_uri(content)
     return value
+
+
+def picture_names(images: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A file name for each image of a result: by the pose asked for where there is one (`01-wave.png`)."""
+    names = []
+    for number, image in enumerate(images, 1):
+        name = image.get("file_name") or Path(image["url"]).name
+        pose = re.sub(r"[^\w-]+", "-", image.get("asked_pose") or "").strip("-")
+        names.append(f"{number:02}-{pose}{Path(name).suffix}" if pose else name)
+    return names
 
 
 def picture_paths(path: str | os.PathLike[str], names: list[str]) -> list[Path]:
@@ -142,11 +157,26 @@ def _existing_file(text: str) -> Path | None:
         return None  # no possible path: bare base64 is too long for one
 
 
+def _meant_file(text: str) -> Path | None:
+    """What is written like a path: it has no scheme, is no base64, and ends or is divided like one."""
+    if re.match(r"\s*[a-z][a-z0-9+.-]+:", text, re.IGNORECASE) or "\0" in text:
+        return None
+    if text.lower().rstrip().endswith(_PICTURE_SUFFIXES):
+        return Path(text)
+    base64_like = len(text) >= _LEAST_BASE64_LENGTH and re.fullmatch(r"[A-Za-z0-9+/_=\s-]+", text)
+    return Path(text) if ("/" in text or os.sep in text) and not base64_like else None
+
+
 def _read_file(field: str, path: Path) -> bytes:
     try:
         return path.read_bytes()
-    except FileNotFoundError:
-        raise _invalid(field, f"names a file that does not exist: {str(path)!r}") from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise InvalidRequest(
+            f"There is no file {str(path)!r} for the parameter {field}; "
+            "give a path that exists, an http(s) URL, a data URI, bytes or a Pillow picture.",
+            code="invalid_picture",
+            field=field,
+        ) from None
     except OSError as error:
         raise _invalid(field, f"names a file that cannot be read: {str(path)!r} ({error.strerror})") from None
 

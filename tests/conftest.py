@@ -8,9 +8,14 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from PIL import Image, ImageDraw
 
 from running_service import RunningService
+
+# How long an example takes says more of the machine than of the code.
+settings.register_profile("understudy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("understudy")
 
 
 @pytest.fixture(scope="session")

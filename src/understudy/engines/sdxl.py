@@ -69,10 +69,8 @@ class SdxlEngine:
             EngineError: the memory does not suffice (`out_of_memory`).
         """
         profile = self._profile
-        # The setting holds for one thread, and nobody else knows which thread draws.
-        torch.set_flush_denormal(True)
         canvas = choose_canvas(request.width, request.height, profile.canvas_pixels, profile.canvas_multiple)
-        with _out_of_memory_explained():
+        with _out_of_memory_explained(), _denormals_flushed():
             ip_scale = profile.ip_scale if request.ip_scale is None else request.ip_scale
             self._posed.set_ip_adapter_scale(ip_scale)
             pipeline, pose = self._choose_pose(request, canvas)
@@ -178,6 +176,16 @@ def _report_steps(pipeline: Any, on_step: OnStep) -> Callable[..., dict[str, Any
         return tensors
 
     return report
+
+
+@contextmanager
+def _denormals_flushed() -> Iterator[None]:
+    """Take denormal numbers for zero, which is much faster; in this thread, and only for now."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 @contextmanager

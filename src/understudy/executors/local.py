@@ -94,8 +94,11 @@ class LocalExecutor:
 
     async def close(self) -> None:
         """End every worker."""
-        for start in list(self._starts):
+        starts = list(self._starts)
+        for start in starts:
             start.cancel()
+        # A start that is given up ends its own child.
+        await asyncio.gather(*starts, return_exceptions=True)
         await asyncio.gather(*(worker.stop() for worker in self._workers))
 
 

@@ -6,7 +6,7 @@ import asyncio
 import io
 import os
 import signal
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 import psutil
 import pytest
@@ -31,11 +31,13 @@ def make_run(tasks: list[Task], size: int = 64) -> Run:
 
 
 def worker_ids() -> list[int]:
-    return [
-        child.pid
-        for child in psutil.Process().children()
-        if "understudy.worker" in child.cmdline() and child.status() != psutil.STATUS_ZOMBIE
-    ]
+    pids = []
+    for child in psutil.Process().children():
+        # A child that ends just now is no worker any more.
+        with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+            if "understudy.worker" in child.cmdline():
+                pids.append(child.pid)
+    return pids
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ import pytest
 from PIL import Image
 
 from understudy.accounts.keys import Key
-from understudy.jobs.dispatcher import wait_until_ended
 from understudy.jobs.files import StoredFile
 from understudy.jobs.job import Job, NewJob
 from understudy.server.service import Service, open_service
@@ -62,7 +61,7 @@ class Bench:
         return await self.service.store.submit(new, [], 1000)
 
     async def finish(self, jobs: list[Job]) -> list[Job]:
-        return list(await asyncio.gather(*(wait_until_ended(self.service.store, job, 30) for job in jobs)))
+        return list(await asyncio.gather(*(self.service.store.wait_until_ended(job, 30) for job in jobs)))
 
     def worker(self) -> psutil.Process:
         children = psutil.Process().children()
@@ -200,7 +199,7 @@ async def test_what_was_held_is_free_after_a_stop(tmp_path):
     async with open_bench(tmp_path, shutdown_grace_seconds=0.2) as bench:
         jobs = await submit_to_a_stopped_worker(bench, 3)
     async with open_service(Settings(data_dir=tmp_path, engine="null")) as service:
-        ended = await asyncio.gather(*(wait_until_ended(service.store, job, 30) for job in jobs))
+        ended = await asyncio.gather(*(service.store.wait_until_ended(job, 30) for job in jobs))
         assert [(job.status, job.attempts) for job in ended] == [("COMPLETED", 0)] * 4
         assert {path.name for path in service.blobs.folder.iterdir()} == await service.files.list_names()
 

@@ -15,7 +15,6 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy.exc import OperationalError
@@ -23,12 +22,12 @@ from sqlalchemy.exc import OperationalError
 from ..blobs import BlobStore
 from ..errors import ServiceError, UnderstudyError
 from ..executors import Executor, RunMessage, WorkerLost
-from ..executors.messages import Drawn, Run, Starting, Step, Task, TaskFailed
+from ..executors.messages import Drawn, Run, Starting, Step, TaskFailed
 from ..meters import Meters
 from ..settings import Settings
-from .files import FileStore, StoredFile
+from .files import FileStore, StoredFile, delete_rowless
+from .held import HeldJob
 from .inputs import InputReader, must_fetch
-from .job import Job
 from .store import Store
 
 log = logging.getLogger(__name__)
@@ -47,45 +46,6 @@ BEGIN_SECONDS = 0.05
 
 RETRY_SECONDS = 2.0
 """How long a job waits that this machine could not carry out, before it is queued again."""
-
-
-@dataclass(eq=False)
-class _Held:
-    """A job that this dispatcher has claimed, and what has come of it so far."""
-
-    job: Job
-    tasks: list[Task] = field(default_factory=list)
-    pictures: dict[str, bytes] = field(default_factory=dict)
-    work: asyncio.Task[None] | None = None
-    running: bool = False
-    lost: bool = False
-    drawn: dict[str, Drawn] = field(default_factory=dict)
-    names: dict[str, asyncio.Future[str]] = field(default_factory=dict)
-    failure: TaskFailed | None = None
-    steps: dict[str, int] = field(default_factory=dict)
-    preview: bytes | None = None
-    progress_at: float = 0.0
-    started_at: float | None = None
-    ended: bool = False
-
-    @property
-    def order(self) -> tuple[int, int]:
-        return self.job.turn, self.job.sequence
-
-    @property
-    def task_ids(self) -> list[str]:
-        return [task.id for task in self.tasks]
-
-    def agrees_with(self, other: _Held) -> bool:
-        """Whether both are a single task and may be drawn in one batch."""
-        return len(self.tasks) == len(other.tasks) == 1 and self._shape() == other._shape()
-
-    def _shape(self) -> tuple[Any, ...]:
-        first = self.tasks[0]
-        posed = first.keypoints is not None or first.pose_picture is not None
-        size = (first.width, first.height)
-        strengths = (first.guidance_scale, first.ip_scale, first.pose_scale)
-        return (*size, *strengths, first.steps, first.candidates, posed)
 
 
 class Dispatcher:
@@ -108,10 +68,10 @@ class Dispatcher:
         self._inputs = inputs
         self._executor = executor
         self._meters = meters
-        self._held: dict[str, _Held] = {}
+        self._held: dict[str, HeldJob] = {}
         self._preparing = 0
         self._fetching: Counter[str] = Counter()
-        self._ready: list[_Held] = []
+        self._ready: list[HeldJob] = []
         self._some_ready = asyncio.Condition()
         # Jobs whose batch took a worker down: one of them is to blame, so each runs alone next.
         self._suspects: set[str] = set()
@@ -166,7 +126,7 @@ class Dispatcher:
                     patient = [key for key, count in self._fetching.items() if count >= FETCHES_PER_KEY]
                     claimed = await self._store.claim(self._settings.lease_seconds, room, patient)
                     for job in claimed:
-                        self._begin_to_prepare(_Held(job))
+                        self._begin_to_prepare(HeldJob(job))
                     if len(claimed) < room:
                         break
             except Exception:
@@ -184,7 +144,7 @@ class Dispatcher:
             return 0
         return self._executor.batch_size - len(self._ready) - self._preparing
 
-    def _begin_to_prepare(self, held: _Held) -> None:
+    def _begin_to_prepare(self, held: HeldJob) -> None:
         self._held[held.job.id] = held
         fetches = must_fetch(held.job)
         if fetches:
@@ -206,7 +166,7 @@ class Dispatcher:
         held.work = asyncio.create_task(self._prepare(held))
         held.work.add_done_callback(end)
 
-    async def _prepare(self, held: _Held) -> None:
+    async def _prepare(self, held: HeldJob) -> None:
         job = held.job
         try:
             if must_fetch(job):
@@ -251,7 +211,7 @@ class Dispatcher:
                 for held in batch:
                     self._do_beside(self._finish(held))
 
-    def _take_batch(self) -> list[_Held]:
+    def _take_batch(self) -> list[HeldJob]:
         first = self._ready.pop(0)
         first.running = True
         batch = [first]
@@ -266,7 +226,7 @@ class Dispatcher:
                 batch.append(held)
         return batch
 
-    async def _run(self, batch: Sequence[_Held]) -> None:
+    async def _run(self, batch: Sequence[HeldJob]) -> None:
         by_task = {task_id: held for held in batch for task_id in held.task_ids}
         run = Run(
             tasks=[task for held in batch for task in held.tasks],
@@ -280,7 +240,7 @@ class Dispatcher:
                 elif isinstance(message, Step | Drawn | TaskFailed):
                     self._receive(by_task[message.task_id], message)
 
-    def _receive(self, held: _Held, message: RunMessage) -> None:
+    def _receive(self, held: HeldJob, message: RunMessage) -> None:
         """Take in a message about one job; what must be written is written beside the run."""
         match message:
             case Step():
@@ -300,14 +260,14 @@ class Dispatcher:
                 if len(held.tasks) > 1:
                     self._do_beside(self._executor.cancel(held.task_ids))
 
-    async def _begin(self, held: _Held) -> None:
+    async def _begin(self, held: HeldJob) -> None:
         """Say that a job runs; one that has ended by then needs it not, and is spared the write."""
         await asyncio.sleep(BEGIN_SECONDS)
         ended = held.ended or held.lost
         if not ended and not await self._store.begin(held.job, held.started_at) and not held.ended:
             self._lose(held.job.id)
 
-    def _record_progress(self, held: _Held) -> None:
+    def _record_progress(self, held: HeldJob) -> None:
         """Write a job's steps to its row, but not more often than a person can see."""
         done = sum(held.steps.values())
         now = time.monotonic()
@@ -318,7 +278,7 @@ class Dispatcher:
 
     # Ending.
 
-    async def _finish(self, held: _Held) -> None:
+    async def _finish(self, held: HeldJob) -> None:
         """End a job whose run has ended."""
         held.ended = True
         try:
@@ -336,7 +296,7 @@ class Dispatcher:
             log.exception("job_not_finished", extra={"job": held.job.id})
             await self._fail_internally(held)
 
-    async def _complete(self, held: _Held) -> None:
+    async def _complete(self, held: HeldJob) -> None:
         now = time.time()
         expires_at = now + min(self._settings.file_ttl_seconds, self._settings.history_ttl_seconds)
         images: list[dict[str, Any]] = []
@@ -379,19 +339,19 @@ class Dispatcher:
             held.names.clear()
         await self._let_go(held)
 
-    async def _fail(self, held: _Held, *, code: str, error: str) -> None:
+    async def _fail(self, held: HeldJob, *, code: str, error: str) -> None:
         if await self._store.fail(held.job, code=code, error=error):
             self._meters.ended.labels("FAILED", code).inc()
             _log_end(held, "FAILED", code=code)
         await self._let_go(held)
 
-    async def _fail_internally(self, held: _Held) -> None:
+    async def _fail_internally(self, held: HeldJob) -> None:
         with contextlib.suppress(OperationalError):
             error = "The service failed on this request; send it again."
             await self._fail(held, code="internal_error", error=error)
         await self._let_go(held)
 
-    async def _try_all_again(self, batch: Sequence[_Held], error: WorkerLost) -> None:
+    async def _try_all_again(self, batch: Sequence[HeldJob], error: WorkerLost) -> None:
         """Queue jobs again whose worker was lost, or end the one that has had its attempts."""
         if error.code == "engine_load_failed":
             await asyncio.sleep(RETRY_SECONDS)
@@ -407,18 +367,18 @@ class Dispatcher:
             return
         await self._give_back(held, count_attempt=True)
 
-    async def _give_back_later(self, held: _Held) -> None:
+    async def _give_back_later(self, held: HeldJob) -> None:
         await asyncio.sleep(RETRY_SECONDS)
         await self._give_back(held)
 
-    async def _give_back(self, held: _Held, *, count_attempt: bool = False) -> None:
+    async def _give_back(self, held: HeldJob, *, count_attempt: bool = False) -> None:
         """Put a job back in the queue; if not even that can be written, its lease runs out."""
         if not held.lost:
             with contextlib.suppress(OperationalError):
                 await self._store.release(held.job, count_attempt=count_attempt)
         await self._let_go(held, comes_again=not held.lost)
 
-    async def _let_go(self, held: _Held, *, comes_again: bool = False) -> None:
+    async def _let_go(self, held: HeldJob, *, comes_again: bool = False) -> None:
         """Forget a job; of its pictures only those stay whose row was written."""
         if self._held.get(held.job.id) is held:
             del self._held[held.job.id]
@@ -471,29 +431,8 @@ class Dispatcher:
             log.error("progress_not_written", exc_info=error)
 
 
-def _log_end(held: _Held, status: str, **facts: Any) -> None:
+def _log_end(held: HeldJob, status: str, **facts: Any) -> None:
     job = held.job
     begun = held.started_at or time.time()
     times = {"queue_seconds": round(begun - job.created_at, 3), "attempts": job.attempts}
     log.info("job_ended", extra={"job": job.id, "model": job.model, "status": status, **times, **facts})
-
-
-async def delete_rowless(files: FileStore, blobs: BlobStore, names: Sequence[str]) -> None:
-    """Delete bytes whose row was not written: also a cancelled write may have been carried out."""
-    for name in names:
-        if await files.find(name) is None:
-            await blobs.delete(name)
-
-
-async def wait_until_ended(store: Store, job: Job, timeout_seconds: float) -> Job | None:
-    """The job when it has ended, or as it is when the time is over; None when it was deleted."""
-    with store.feed.listen(job.id) as changed, contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(timeout_seconds):
-            while True:
-                changed.clear()
-                now = await store.get(job.id)
-                if now is None or now.ended:
-                    return now
-                job = now
-                await changed.wait()
-    return job

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, delete, insert, or_, select, update
 
+from ..blobs import BlobStore
 from ..database import Database
 from .tables import files
 
@@ -94,3 +95,10 @@ def insert_files(connection: Connection, rows: Sequence[StoredFile]) -> None:
 def expire_inputs(connection: Connection, job_id: str, now: float) -> None:
     """Let go what a job was given, within the transaction that ends it."""
     connection.execute(_expire_inputs, {"of_job": job_id, "now": now})
+
+
+async def delete_rowless(files: FileStore, blobs: BlobStore, names: Sequence[str]) -> None:
+    """Delete bytes whose row was not written: also a cancelled write may have been carried out."""
+    for name in names:
+        if await files.find(name) is None:
+            await blobs.delete(name)

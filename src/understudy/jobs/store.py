@@ -10,8 +10,10 @@ Knows nothing of pictures, engines or HTTP. Times are seconds since the epoch.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -97,6 +99,19 @@ class Store:
         if row is None or (account_id is not None and row.account_id != account_id):
             return None
         return _job(row)
+
+    async def wait_until_ended(self, job: Job, timeout_seconds: float) -> Job | None:
+        """The job when it has ended, or as it is when the time is over; None when it was deleted."""
+        with self.feed.listen(job.id) as changed, suppress(TimeoutError):
+            async with asyncio.timeout(timeout_seconds):
+                while True:
+                    changed.clear()
+                    now = await self.get(job.id)
+                    if now is None or now.ended:
+                        return now
+                    job = now
+                    await changed.wait()
+        return job
 
     async def count_ahead(self, job: Job) -> int:
         """How many waiting jobs have their turn before this one."""

@@ -15,7 +15,6 @@ from pydantic import BaseModel
 from ..accounts.keys import Key
 from ..catalog import REFERENCE_SLUG, Model
 from ..errors import DeadlineExceeded, ServiceError
-from ..jobs.dispatcher import wait_until_ended
 from ..jobs.job import Job, NewJob
 from ..jobs.tasks import count_steps
 from ..parameters import MAX_SEED, PICTURE_FIELDS, parameters_schema
@@ -214,7 +213,7 @@ async def _wait_for_end(request: Request, service: Service, job: Job) -> Job | N
 
     None when it was deleted meanwhile.
     """
-    end = asyncio.create_task(wait_until_ended(service.store, job, service.settings.sync_deadline_seconds))
+    end = asyncio.create_task(service.store.wait_until_ended(job, service.settings.sync_deadline_seconds))
     left = asyncio.create_task(_wait_for_disconnect(request))
     stopping = asyncio.create_task(service.stopping.wait())
     try:

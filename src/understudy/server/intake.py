@@ -19,8 +19,7 @@ from starlette.exceptions import HTTPException
 
 from ..accounts.keys import Key
 from ..errors import InvalidRequest, NotAcceptable, NotFound, TooLarge
-from ..jobs.dispatcher import delete_rowless
-from ..jobs.files import StoredFile
+from ..jobs.files import StoredFile, delete_rowless
 from ..parameters import PICTURE_FIELDS, Parameters, parse_parameters
 from ..pictures import InlinePicture, digest_picture, parse_picture_text
 from ..pose.library import find_pose

@@ -17,13 +17,15 @@ Understudy = Callable[..., subprocess.CompletedProcess[str]]
 def understudy(tmp_path: Path) -> Understudy:
     """Run `understudy` with arguments in a fresh folder, with settings from nowhere else."""
 
-    def run(*arguments: object, status: int = 0, **environment: object) -> subprocess.CompletedProcess[str]:
+    def run(
+        *arguments: object, status: int = 0, columns: int = 200, **environment: object
+    ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [sys.executable, "-m", "understudy.cli", *map(str, arguments)],
             cwd=tmp_path,
             env={
                 **os.environ,
-                "COLUMNS": "200",
+                "COLUMNS": str(columns),
                 **{f"UNDERSTUDY_{name.upper()}": str(value) for name, value in environment.items()},
             },
             capture_output=True,

@@ -57,3 +57,31 @@ def test_weights_that_would_be_downloaded_are_a_warning(understudy, tmp_path):
 def test_for_people_every_line_has_its_state(understudy, tmp_path):
     lines = understudy("doctor", "--data-dir", tmp_path).stdout.splitlines()
     assert sum(line.startswith(("ok", "warn", "fail")) for line in lines) >= 8
+
+
+def test_a_pipe_gets_every_command_on_one_line(understudy, tmp_path):
+    asked = ("doctor", "--data-dir", tmp_path)
+    findings = json.loads(understudy(*asked, "--json").stdout)
+    lines = understudy(*asked, columns=40).stdout.splitlines()
+    assert len(lines) == sum(1 + (finding["remedy"] is not None) for finding in findings)
+    for finding in findings:
+        assert any(line.endswith(finding["remedy"] or finding["detail"]) for line in lines)
+
+
+def test_a_setting_that_is_none_is_told_with_the_nearest(understudy, tmp_path):
+    words = understudy("doctor", "--json", "--data-dir", tmp_path, sdxl_modle="x").stdout
+    (finding,) = _find(words, "Setting")
+    assert finding["state"] == "warn"
+    assert "UNDERSTUDY_SDXL_MODLE" in finding["detail"]
+    assert "UNDERSTUDY_SDXL_MODEL?" in finding["detail"]
+
+
+def test_a_folder_of_weights_that_is_not_there_fails(understudy, tmp_path):
+    words = understudy("doctor", "--json", engine="sdxl", sdxl_model=tmp_path / "nothing", status=1).stdout
+    (finding,) = [finding for finding in _find(words, "Engine") if finding["state"] == "fail"]
+    assert "UNDERSTUDY_SDXL_MODEL" in finding["detail"]
+
+
+def test_a_device_that_is_not_there_fails(understudy, tmp_path):
+    words = understudy("doctor", "--json", "--data-dir", tmp_path, device="cuda:99", status=1).stdout
+    assert "fail" in [finding["state"] for finding in _find(words, "Device")]

@@ -9,9 +9,10 @@ import time
 from base64 import b64encode
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageColor
 
 from understudy import Client
+from understudy.pose.library import find_pose
 
 
 @pytest.fixture
@@ -68,7 +69,11 @@ def test_several_pictures_go_into_a_folder_by_pose(ask, picture_path, tmp_path):
         (("--pose", "wave", "--poses", "run"), "one way"),
         (("--poses", "wave,run", "-o", "one.png"), "folder"),
         (("--output-format", "jpeg", "-o", "one.png"), "--output-format"),
+        (("--poses", "wave,run", "-o", "one.gif"), "slash"),
         (("-o", "one.bmp"), ".webp"),
+        (("-o", "one.gif"), ".webp"),
+        (("--poses", "[[[0.5, 0.5]]]"), "18 keypoints"),
+        (("--poses", "[]"), "1 to 24 poses"),
         (("--input-image", "missing.png"), "--input-image"),
         (("--pose", "[[1"), "JSON"),
         (("--pose", "wavs"), "wave"),
@@ -90,6 +95,8 @@ def test_a_wrong_key_says_where_a_key_comes_from(understudy, service, picture_pa
     )
     assert "UNDERSTUDY_API_KEY" in done.stderr
     assert "us_nobody" not in done.stderr
+    assert done.stderr.count("understudy keys create") == 1
+    assert done.stderr.count("\n") == 1
 
 
 def test_no_service_is_one_sentence_and_status_1(understudy, picture_path):
@@ -114,6 +121,7 @@ def test_ctrl_c_cancels_the_request(toon_service, picture_path, tmp_path):
             **os.environ,
             "UNDERSTUDY_API_KEY": toon_service.key,
             "UNDERSTUDY_BASE_URL": toon_service.url,
+            "FORCE_COLOR": "1",
         },
         stderr=subprocess.PIPE,
         text=True,
@@ -125,9 +133,87 @@ def test_ctrl_c_cancels_the_request(toon_service, picture_path, tmp_path):
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     (request,) = begun
-    assert request["request_id"] in errors
+    # The progress bar is gone, and is not drawn again below.
+    assert errors.endswith(f"Request {request['request_id']} is cancelled.\n")
     assert client.job(request["request_id"]).status()["code"] == "cancelled"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_ends_drawing_without_a_service_too(picture_path, tmp_path):
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "understudy.cli", "generate", "--local"),
+            *("--ip-image", str(picture_path), "--prompt", "a knight", "--steps", "70", "--num-images", "8"),
+        ],
+        cwd=tmp_path,
+        env={**os.environ, "FORCE_COLOR": "1", "COLUMNS": "200"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    shown = ""
+    while "Drawing" not in shown:
+        letter = process.stderr.read(1)
+        assert letter, shown
+        shown += letter
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.endswith("Stopped; nothing was saved.\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", [("generate",), ("generate", "--local"), ("sheet",)])
+def test_the_picture_given_is_never_written_over(understudy, picture_path, tmp_path, command):
+    given = tmp_path / "hero.png"
+    given.write_bytes(picture_path.read_bytes())
+    (tmp_path / "same.png").symlink_to(given)
+    for name in ("hero.png", "../" + tmp_path.name + "/hero.png", "same.png"):
+        done = understudy(
+            *(*command, "--ip-image", given, "--prompt", "a knight", "-o", name),
+            engine="null",
+            base_url="http://127.0.0.1:9",
+            status=2,
+        )
+        assert "--ip-image" in done.stderr
+        assert "write over" in done.stderr
+    assert given.read_bytes() == picture_path.read_bytes()
+
+
+def test_a_slash_at_the_end_means_a_folder(ask, picture_path, tmp_path):
+    asked = ("--ip-image", picture_path, "--prompt", "a knight", "--width", 256, "--height", 256)
+    ask("generate", *asked, "-o", "one/")
+    ask("generate", *asked, "--poses", "wave,run", "-o", "story.v2/")
+    ask("sheet", *asked, "--poses", "wave", "-o", "all/")
+    made = sorted(str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*.png"))
+    assert made == [
+        *("all/sheet.png", "all/sheet/wave.png"),
+        *("one/picture.png", "story.v2/01-wave.png", "story.v2/02-run.png"),
+    ]
+
+
+def test_keypoints_are_poses_of_a_sheet_too(ask, picture_path, tmp_path):
+    keypoints = find_pose("wave").keypoints[:, :2].tolist()
+    asked = ("--ip-image", picture_path, "--prompt", "a knight", "--width", 256, "--height", 256)
+    ask("generate", *asked, "--poses", json.dumps(keypoints), "-o", "one.png")
+    ask("generate", *asked, "--poses", json.dumps([keypoints, "run"]), "-o", "many/")
+    done = ask("sheet", *asked, "--poses", json.dumps(["Wave", keypoints]))
+    assert (tmp_path / "one.png").is_file()
+    assert sorted(file.name for file in (tmp_path / "many").iterdir()) == ["01-keypoints.png", "02-run.png"]
+    assert sorted(file.name for file in (tmp_path / "sheet").iterdir()) == ["keypoints-1.png", "wave.png"]
+    assert done.stdout.splitlines()[-1] == "sheet.png  2 pictures"
+
+
+def test_a_sheet_begins_with_the_character_given(ask, picture_path, tmp_path):
+    done = ask(
+        *("sheet", "--ip-image", picture_path, "--prompt", "a knight", "--poses", "wave"),
+        *("--width", 256, "--height", 256),
+    )
+    assert done.stdout.splitlines()[-1] == "sheet.png  1 picture"
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.width > 2 * 320
+        colours = {colour for _, colour in sheet.getcolors(1 << 20)}
+    assert ImageColor.getrgb("peachpuff") in colours
 
 
 def test_a_sheet_has_every_pose_and_keeps_the_pictures(ask, picture_path, tmp_path):
@@ -141,7 +227,7 @@ def test_a_sheet_has_every_pose_and_keeps_the_pictures(ask, picture_path, tmp_pa
     assert "knight.png  3 pictures" in done.stdout
 
 
-@pytest.mark.parametrize("name", ["sheet", "sheet.bmp", "."])
+@pytest.mark.parametrize("name", ["sheet", "sheet.bmp"])
 def test_a_sheet_without_a_known_extension_asks_for_nothing(understudy, picture_path, tmp_path, name):
     # Nothing listens there: a request would be told as such.
     done = understudy(
@@ -177,8 +263,11 @@ def test_what_the_system_refuses_is_one_sentence(ask, picture_path, way):
 
 
 def test_a_sheet_of_the_whole_library_takes_several_requests(ask, picture_path, tmp_path):
-    ask("sheet", "--ip-image", picture_path, "--prompt", "x", "--all", "--width", 256, "--height", 256)
+    done = ask(
+        *("sheet", "--ip-image", picture_path, "--prompt", "x", "--all", "--width", 256, "--height", 256)
+    )
     assert len(list((tmp_path / "sheet").iterdir())) > 24
+    assert sum("s in all" in line for line in done.stdout.splitlines()) == 1
 
 
 def test_local_draws_the_same_picture_as_the_service(understudy, toon_service, picture_path, tmp_path):

@@ -47,6 +47,20 @@ def test_every_parameter_is_an_option(understudy):
         assert f"--{name.replace('_', '-')} " in words
 
 
+def test_every_range_is_told(understudy):
+    words = " ".join(understudy("generate", "--help").stdout.split())
+    for name, field in Parameters.model_fields.items():
+        if {"Ge", "Le"} <= {type(limit).__name__ for limit in field.metadata}:
+            described = words.partition(f"--{name.replace('_', '-')} ")[2]
+            least, most = (
+                getattr(limit, limit_name)
+                for limit_name in ("ge", "le")
+                for limit in field.metadata
+                if hasattr(limit, limit_name)
+            )
+            assert f"From {least} to {most}." in described.partition(" --")[0], name
+
+
 def test_help_loads_nothing_heavy():
     loaded = "{'torch', 'fastapi', 'sqlalchemy', 'numpy', 'PIL', 'httpx2', 'uvicorn', 'pydantic_settings'}"
     program = f"import sys, understudy.commands; print(sorted({loaded} & set(sys.modules)))"

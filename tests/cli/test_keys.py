@@ -46,7 +46,30 @@ def test_no_database_is_told_and_none_is_made(understudy, tmp_path):
 
 def test_an_unknown_account_is_told(understudy, tmp_path):
     done = understudy("keys", "create", "--data-dir", tmp_path, "--account", "nobody", status=1)
-    assert "nobody" in done.stderr
+    assert "no database" in done.stderr
+    assert not list(tmp_path.iterdir())
+    understudy("keys", "create", "--data-dir", tmp_path, "--name", "ink")
+    done = understudy("keys", "create", "--data-dir", tmp_path, "--account", "no body", status=1)
+    assert "`understudy keys create --name 'no body'` opens one" in done.stderr
+    understudy("keys", "create", "--data-dir", tmp_path, "--account", "ink")
+
+
+def test_a_new_database_is_told_with_its_folder(understudy, tmp_path):
+    first, second = (understudy("keys", "create") for _ in range(2))
+    for done in (first, second):
+        assert str(tmp_path / "data") in done.stderr
+        assert done.stdout.startswith("us_")
+        assert done.stdout.count("\n") == 1
+    assert "Warning" in first.stderr
+    assert "Warning" not in second.stderr
+
+
+def test_a_pipe_gets_every_id_on_one_line(understudy, tmp_path):
+    understudy("keys", "create", "--data-dir", tmp_path, "--name", "a long name " * 5)
+    (listed,) = json.loads(understudy("keys", "list", "--data-dir", tmp_path, "--json").stdout)
+    lines = understudy("keys", "list", "--data-dir", tmp_path, columns=40).stdout.splitlines()
+    assert len(lines) == 2
+    assert lines[1].endswith(listed["id"])
 
 
 def test_a_folder_that_cannot_be_made_is_one_sentence(understudy):

@@ -32,6 +32,14 @@ def test_thumbnails(understudy, tmp_path):
         assert picture.width > 1000
 
 
+def test_thumbnails_that_cannot_be_saved_are_told_before_the_list(understudy, tmp_path):
+    (tmp_path / "file").touch()
+    done = understudy("poses", "--thumbnails", "file/poses.png", status=1)
+    assert "'file' cannot be used" in done.stderr.replace(f"{tmp_path}/", "")
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
 def test_thumbnails_need_a_known_extension(understudy, tmp_path):
     done = understudy("poses", "--thumbnails", "poses", status=2)
     assert ".png" in done.stderr

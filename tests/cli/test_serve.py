@@ -1,5 +1,6 @@
 """`understudy serve`: start, refuse to start, stop."""
 
+import os
 import signal
 import socket
 import subprocess
@@ -37,6 +38,60 @@ def test_an_unknown_host_is_refused(understudy, tmp_path):
 
 def test_a_wrong_setting_is_named(understudy):
     assert "UNDERSTUDY_QUEUE_LIMIT" in understudy("serve", queue_limit=0, status=1).stderr
+
+
+def test_an_engine_that_there_is_not_is_told_with_those_there_are(understudy):
+    done = understudy("serve", "--engine", "oil", status=2)
+    assert "--engine" in done.stderr
+    assert "'toon', 'sdxl' or 'null'" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "toon|sdxl|null" in understudy("serve", "--help").stdout
+
+
+def test_a_folder_of_weights_that_is_not_there_is_refused(understudy, tmp_path):
+    done = understudy("serve", engine="sdxl", sdxl_vae="./nothing", status=1)
+    assert "UNDERSTUDY_SDXL_VAE names the folder './nothing'" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_setting_is_told(understudy):
+    # The engine that is refused ends the start.
+    done = understudy("serve", foo=1, data_dri="x", engine="sdxl", sdxl_model="/no where", status=1)
+    assert "UNDERSTUDY_FOO is no setting and was ignored." in done.stderr
+    assert (
+        "UNDERSTUDY_DATA_DRI is no setting and was ignored; did you mean UNDERSTUDY_DATA_DIR?" in done.stderr
+    )
+
+
+def test_a_device_that_is_not_there_is_told(tmp_path):
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "understudy.cli", "serve"),
+            *("--port", "0", "--data-dir", str(tmp_path), "--engine", "null"),
+        ],
+        env={**os.environ, "UNDERSTUDY_DEVICE": "cuda:99"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    words = process.stderr.readline()
+    process.terminate()
+    process.communicate(timeout=60)
+    assert words.startswith("Warning: ")
+    assert process.returncode == 0
+
+
+def test_a_damaged_database_is_one_sentence(understudy, tmp_path):
+    understudy("keys", "create", "--data-dir", tmp_path)
+    file = tmp_path / "understudy.sqlite3"
+    whole = file.read_bytes()
+    for damaged in (b"Once upon a time. " * 100, whole[:4096] + b"\xff" * (len(whole) - 4096)):
+        file.write_bytes(damaged)
+        done = understudy("serve", "--port", 0, "--data-dir", tmp_path, status=1)
+        assert "is damaged" in done.stderr
+        assert "backup" in done.stderr
+        assert done.stderr.count("\n") == 1
 
 
 def test_sigterm_while_a_listener_holds_its_line_ends_the_service_with_status_0(start_service):

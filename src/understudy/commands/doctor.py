@@ -19,16 +19,19 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from .options import DataDir, Json, read_settings
+from .options import DataDir, Engine, Json, name_unknown_settings, read_settings
 
 if TYPE_CHECKING:
     from ..settings import Settings
 
 OK, WARN, FAIL = "ok", "warn", "fail"
+
+SDXL_SOURCES = ("sdxl_model", "sdxl_controlnet", "sdxl_ip_adapter", "sdxl_vae")
+"""Settings that name weights, each a folder or a hub id."""
 
 LEAST_DISK_BYTES = 1_000_000_000
 """Below this much free space the doctor warns: pictures and the database grow."""
@@ -59,10 +62,7 @@ class Finding:
 
 def doctor(
     data_dir: DataDir = None,
-    engine: Annotated[
-        str | None,
-        typer.Option(help="Engine to look at (UNDERSTUDY_ENGINE).", show_default=False),
-    ] = None,
+    engine: Engine = None,
     as_json: Json = False,
 ) -> None:
     """Say what this machine has, what is missing, and the command that mends it.
@@ -80,9 +80,10 @@ def doctor(
 
 
 def _print_findings(findings: list[Finding]) -> None:
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
+
+    from .tables import print_table
 
     colours = {OK: "green", WARN: "yellow", FAIL: "red"}
     table = Table(box=None, show_header=False, pad_edge=False)
@@ -90,7 +91,7 @@ def _print_findings(findings: list[Finding]) -> None:
         table.add_row(f"[{colours[finding.state]}]{finding.state}[/]", finding.name, escape(finding.detail))
         if finding.remedy:
             table.add_row("", "", f"[dim]mend it with:[/] {escape(finding.remedy)}")
-    Console(highlight=False).print(table)
+    print_table(table)
 
 
 def _check_python(settings: Settings) -> Iterator[Finding]:
@@ -100,6 +101,34 @@ def _check_python(settings: Settings) -> Iterator[Finding]:
         name="Python", state=OK, detail=f"{platform.python_version()} on {platform.platform(terse=True)}"
     )
     yield Finding(name="Understudy", state=OK, detail=__version__)
+
+
+def _check_environment(settings: Settings) -> Iterator[Finding]:
+    for sentence in name_unknown_settings():
+        yield Finding(name="Setting", state=WARN, detail=sentence)
+
+
+def find_missing_device(settings: Settings) -> str | None:
+    """A sentence when the device that the settings name is not there; PyTorch is asked, for seconds."""
+    for finding in _check_torch(settings):
+        if finding.state == FAIL:
+            return f"{finding.name}: {finding.detail}; mend it with: {finding.remedy}."
+    return None
+
+
+def find_missing_weights(settings: Settings) -> str | None:
+    """A sentence when a folder of SDXL weights that the settings name is not there."""
+    if settings.engine == "sdxl":
+        for name in SDXL_SOURCES:
+            source = getattr(settings, name)
+            if source and _names_folder(source) and not Path(source).is_dir():
+                return f"UNDERSTUDY_{name.upper()} names the folder {source!r}, which is not there."
+    return None
+
+
+def _names_folder(source: str) -> bool:
+    """Whether a source of weights is written as a folder and not as a hub id (`owner/name`)."""
+    return source.startswith((".", "~")) or Path(source).is_absolute()
 
 
 def _check_torch(settings: Settings) -> Iterator[Finding]:
@@ -123,6 +152,13 @@ def _check_torch(settings: Settings) -> Iterator[Finding]:
 
 def _check_devices(settings: Settings, torch: dict[str, Any]) -> Iterator[Finding]:
     accelerators = torch["devices"][1:]
+    if accelerators and not _has_device(settings.device, accelerators):
+        yield Finding(
+            name="Device",
+            state=FAIL,
+            detail=f"UNDERSTUDY_DEVICE is {settings.device}, which this machine does not have",
+            remedy="unset UNDERSTUDY_DEVICE",
+        )
     for device in accelerators:
         memory = f", {_size(device['free'])} of {_size(device['total'])} free" if "free" in device else ""
         yield Finding(name="Device", state=OK, detail=f"{device['name']}: {device['title']}{memory}")
@@ -133,7 +169,7 @@ def _check_devices(settings: Settings, torch: dict[str, Any]) -> Iterator[Findin
     if shutil.which("nvidia-smi") and not torch["cuda"]:
         yield Finding(
             name="Device",
-            state=WARN,
+            state=FAIL if settings.device.startswith("cuda") else WARN,
             detail="there is an NVIDIA driver, but this build of PyTorch is for CPUs only",
             remedy="install PyTorch's CUDA build as its own install page says",
         )
@@ -149,11 +185,16 @@ def _check_devices(settings: Settings, torch: dict[str, Any]) -> Iterator[Findin
         yield Finding(name="Device", state=WARN if wants_gpu else OK, detail=f"CPU, {threads} threads{words}")
 
 
+def _has_device(device: str, accelerators: list[dict[str, Any]]) -> bool:
+    names = {accelerator["name"] for accelerator in accelerators}
+    return device in ("auto", "cpu", *names) or (device == "cuda" and "cuda:0" in names)
+
+
 def _check_engine(settings: Settings) -> Iterator[Finding]:
     if settings.engine == "toon":
         yield _check_toon()
     elif settings.engine == "sdxl":
-        for name in ("sdxl_model", "sdxl_controlnet", "sdxl_ip_adapter", "sdxl_vae"):
+        for name in SDXL_SOURCES:
             if source := getattr(settings, name):
                 yield _check_weights(name, source)
     else:
@@ -188,6 +229,13 @@ def _check_weights(name: str, source: str) -> Finding:
     setting = f"UNDERSTUDY_{name.upper()}"
     if Path(source).is_dir():
         return Finding(name="Engine", state=OK, detail=f"{setting}: {source}")
+    if _names_folder(source):
+        return Finding(
+            name="Engine",
+            state=FAIL,
+            detail=f"{setting} names the folder {source}, which is not there",
+            remedy=f"set {setting} to a folder that is, or to a hub id",
+        )
     from huggingface_hub import constants
 
     cached = Path(constants.HF_HUB_CACHE) / f"models--{source.replace('/', '--')}"
@@ -322,6 +370,7 @@ def _size(count: int) -> str:
 
 CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     _check_python,
+    _check_environment,
     _check_torch,
     _check_engine,
     _check_pose_reader,

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import secrets
 import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Conflict, InferenceFailed, InvalidRequest, NotAuthenticated
@@ -54,24 +56,25 @@ def draw_with_service(
     with Client(api_key, base_url) as client:
         try:
             job = client.submit_async(model, **given)
-        except NotAuthenticated as error:
-            error.message += (
-                " Set UNDERSTUDY_API_KEY to a key of the service; `understudy keys create` makes one."
-            )
-            raise
+        except NotAuthenticated:
+            wrong = api_key or os.environ.get("UNDERSTUDY_API_KEY")
+            raise NotAuthenticated(
+                f"{'The service does not know this key' if wrong else 'The service wants a key'}; set "
+                "UNDERSTUDY_API_KEY to one that `understudy keys create` makes in the service's data folder."
+            ) from None
         try:
             progress.follow(job.events())
             result = job.wait()
         except KeyboardInterrupt:
             with contextlib.suppress(Conflict):
                 job.cancel()
+            progress.stop()
             print(f"Request {job.request_id} is cancelled.", file=sys.stderr)
             raise
         make_folders(files)
-        if len(files) == 1:
-            job.save(files[0])
-        else:
-            for saved, file in zip(job.save(files[0].parent), files, strict=True):
+        # Beside their places and not in them, so that no name of the service's writes over a file.
+        with TemporaryDirectory(dir=files[0].parent, prefix=".understudy-") as folder:
+            for saved, file in zip(job.save(folder), files, strict=True):
                 saved.replace(file)
     return Drawing(files=files, result=result)
 
@@ -79,14 +82,19 @@ def draw_with_service(
 def draw_alone(
     given: Mapping[str, Any], files: list[Path], *, model: str, settings: Settings, progress: JobProgress
 ) -> Drawing:
-    """Draw the pictures in a worker of this process, without a service.
+    """Draw the pictures in a worker of this process, without a service; Ctrl-C ends it.
 
     Raises:
         UnderstudyError: a picture cannot be read, the engine cannot be loaded or cannot draw.
     """
     import uvloop
 
-    return uvloop.run(_draw_alone(Parameters.model_validate(given), files, model, settings, progress))
+    try:
+        return uvloop.run(_draw_alone(Parameters.model_validate(given), files, model, settings, progress))
+    except KeyboardInterrupt:
+        progress.stop()
+        print("Stopped; nothing was saved.", file=sys.stderr)
+        raise
 
 
 async def _draw_alone(

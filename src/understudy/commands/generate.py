@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,11 +18,13 @@ if TYPE_CHECKING:
 def generate(
     given: dict[str, Any],
     output: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "-o",
             "--output",
-            help="File of the picture, its format told by the extension; a folder for several.",
+            metavar="FILE|FOLDER",
+            help="File of the picture (.png, .jpg, .jpeg, .webp) or, with a slash at its end, a folder, "
+            "which several pictures need.",
             show_default=False,
         ),
     ] = None,

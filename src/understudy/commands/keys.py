@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -11,11 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from ..errors import NotFound, ServiceError
-from .options import DataDir, Json, read_settings
+from ..errors import NotFound
+from .options import DataDir, Json, explain_damage, read_settings
 
 if TYPE_CHECKING:
     from ..accounts.keys import Key, KeyStore
+
+DATABASE_FILE = "understudy.sqlite3"
 
 T = TypeVar("T")
 
@@ -30,12 +33,29 @@ def create(
     name: Annotated[str, typer.Option(help="What to know the key by.")] = "key",
     account: Annotated[
         str | None,
-        typer.Option(help="Account that it belongs to; without one it opens an account of its own."),
+        typer.Option(
+            help="Account that it belongs to, which is there; without one it opens an account of its own, "
+            "named as the key."
+        ),
     ] = None,
 ) -> None:
     """Make a key and print it: alone, on the last line, and never again."""
-    folder = read_settings(data_dir=data_dir).data_dir
-    secret, key = _with_keys(folder, lambda store: store.create(name, account))
+    folder = read_settings(data_dir=data_dir).data_dir if account is None else _existing(data_dir)
+    is_new = not (folder / DATABASE_FILE).exists()
+    try:
+        secret, key = _with_keys(folder, lambda store: store.create(name, account))
+    except NotFound:
+        raise NotFound(
+            f"No account is named {account!r}: `understudy keys create --name {shlex.quote(account or '')}` "
+            "opens one with its first key, `understudy keys list` shows those there are."
+        ) from None
+    typer.echo(f"In the data folder {str(folder.absolute())!r}.", err=True)
+    if is_new:
+        typer.echo(
+            "Warning: it had no database before. A service that runs on another folder will not know "
+            "this key; name the service's own with --data-dir.",
+            err=True,
+        )
     typer.echo(f"Key {key.name!r} of the account {key.account_name!r}; it is shown only now:", err=True)
     typer.echo(secret)
 
@@ -47,10 +67,13 @@ def list_keys(data_dir: DataDir = None, as_json: Json = False) -> None:
     if as_json:
         typer.echo(json.dumps([asdict(key) for key in found], indent=2))
         return
-    from rich.console import Console
     from rich.table import Column, Table
 
-    table = Table("Key", "Name", "Account", "Made", "State", Column("Id", overflow="fold"), box=None)
+    from .tables import print_table
+
+    table = Table(
+        *("Key", "Name", "Account", "Made", "State", Column("Id", overflow="fold")), box=None, pad_edge=False
+    )
     for key in found:
         table.add_row(
             f"{key.prefix}...",
@@ -60,7 +83,7 @@ def list_keys(data_dir: DataDir = None, as_json: Json = False) -> None:
             "works" if key.revoked_at is None else f"revoked {_date(key.revoked_at)}",
             key.id,
         )
-    Console().print(table)
+    print_table(table)
 
 
 @keys.command()
@@ -75,14 +98,12 @@ def revoke(
 
 def _existing(data_dir: Path | None) -> Path:
     folder = read_settings(data_dir=data_dir).data_dir
-    if not (folder / "understudy.sqlite3").exists():
+    if not (folder / DATABASE_FILE).exists():
         raise NotFound(f"There is no database in {str(folder)!r}; name the service's folder with --data-dir.")
     return folder
 
 
 def _with_keys(folder: Path, ask: Callable[[KeyStore], Awaitable[T]]) -> T:
-    from sqlalchemy.exc import DatabaseError
-
     from ..accounts.keys import KeyStore
     from ..database import Database, migrate_database
 
@@ -93,14 +114,9 @@ def _with_keys(folder: Path, ask: Callable[[KeyStore], Awaitable[T]]) -> T:
         finally:
             await database.close()
 
-    try:
+    with explain_damage(folder):
         migrate_database(folder)
         return asyncio.run(run())
-    except DatabaseError as error:
-        raise ServiceError(
-            f"The database in {str(folder)!r} cannot be used ({error.orig}); choose another with --data-dir.",
-            code="data_dir_unusable",
-        ) from None
 
 
 def _date(seconds: float) -> str:

@@ -6,17 +6,22 @@ option without a line here.
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import json
-from collections.abc import Callable, Collection
+import os
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import InvalidRequest, UnderstudyError
+from ..catalog import ENGINES
+from ..errors import InvalidRequest, ServiceError, UnderstudyError
 from ..parameters import PICTURE_FIELDS, Parameters, parse_parameters
+from .files import find_file
 
 if TYPE_CHECKING:
     from ..settings import Settings
@@ -45,12 +50,27 @@ BaseUrl = Annotated[
     ),
 ]
 
+CLIENT_SETTINGS = {"UNDERSTUDY_API_KEY", "UNDERSTUDY_BASE_URL"}
+"""What the SDK and the command line read beside the service's own settings."""
+
+POSES_WORDS = " Names separated by commas, or JSON: a list of names and of keypoints."
+
+
+Engine = Annotated[
+    str | None,
+    typer.Option(
+        metavar="|".join(ENGINES),
+        help="What draws (UNDERSTUDY_ENGINE); [b]toon[/b] if not given.",
+        show_default=False,
+    ),
+]
+
 
 def read_settings(**given: Any) -> Settings:
     """The settings of the environment, with those that were given in their place; None is not given.
 
     Raises:
-        UnderstudyError: a setting has no valid value; the message names it.
+        UnderstudyError: a setting has no valid value; the message names it, or the option.
     """
     from pydantic import ValidationError
 
@@ -60,12 +80,52 @@ def read_settings(**given: Any) -> Settings:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        name = str(first["loc"][0]).upper()
+        name = str(first["loc"][0])
         reason = first["msg"].removeprefix("Value error, ")
+        if given.get(name) is not None:
+            option = f"--{name.replace('_', '-')}"
+            raise InvalidRequest(f"{option} is not valid: {reason[:1].lower()}{reason[1:]}.") from None
         raise UnderstudyError(
-            f"The setting UNDERSTUDY_{name} is not valid: {reason[:1].lower()}{reason[1:]}.",
+            f"The setting UNDERSTUDY_{name.upper()} is not valid: {reason[:1].lower()}{reason[1:]}.",
             code="invalid_setting",
         ) from None
+
+
+def name_unknown_settings() -> list[str]:
+    """A sentence for each `UNDERSTUDY_*` of the environment that is no setting."""
+    from ..settings import Settings
+
+    known = {f"UNDERSTUDY_{name.upper()}" for name in Settings.model_fields} | CLIENT_SETTINGS
+    sentences = []
+    for name in sorted(os.environ):
+        if name.startswith("UNDERSTUDY_") and name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+            guess = f"; did you mean {near[0]}?" if near else "."
+            sentences.append(f"{name} is no setting and was ignored{guess}")
+    return sentences
+
+
+@contextmanager
+def explain_damage(data_dir: Path) -> Iterator[None]:
+    """Turn what the database of a folder raises when it cannot be used into one sentence.
+
+    Raises:
+        ServiceError: it is damaged, locked or of a newer version (`data_dir_unusable`).
+    """
+    from alembic.util import CommandError
+    from sqlalchemy.exc import DatabaseError, OperationalError
+
+    try:
+        yield
+    except CommandError:
+        words = "was made by another version; install that one or name another folder with --data-dir"
+    except OperationalError as error:
+        words = f"cannot be used ({error.orig}); name another folder with --data-dir"
+    except DatabaseError as error:
+        words = f"is damaged ({error.orig}); restore a backup or name another folder with --data-dir"
+    else:
+        return
+    raise ServiceError(f"The database in {str(data_dir)!r} {words}.", code="data_dir_unusable")
 
 
 def take_parameters(*, but: Collection[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -100,13 +160,15 @@ def _option(name: str, schema: dict[str, Any]) -> inspect.Parameter:
     default = Parameters.model_fields[name].default
     words = schema["description"]
     if name in ("pose", "poses"):
-        words += " Keypoints are given as JSON." if name == "pose" else " Names are separated by commas."
+        words += POSES_WORDS if name == "poses" else " Keypoints are given as JSON."
     kinds = [schema, *schema.get("anyOf", [])]
     if choices := next((kind["enum"] for kind in kinds if "enum" in kind), None):
         words += f" One of {', '.join(choices)}."
     for kind in kinds:
-        if "minimum" in kind and "maximum" in kind:
-            words += f" From {kind['minimum']:g} to {kind['maximum']:.17g}."
+        # The limits of an optional number stand in the schema under Python's names for them.
+        least, most = kind.get("minimum", kind.get("ge")), kind.get("maximum", kind.get("le"))
+        if least is not None and most is not None:
+            words += f" From {least:g} to {most:.17g}."
     numbers = {"integer": int, "number": float}
     value_type = next((numbers[kind["type"]] for kind in kinds if kind.get("type") in numbers), str)
     if not required and default not in (None, ""):
@@ -133,7 +195,7 @@ def _check_parameters(raw: dict[str, Any]) -> dict[str, Any]:
             _check_picture(name, given[name])
     for name in ("pose", "poses"):
         if name in given:
-            given[name] = _read_poses(name, given[name])
+            given[name] = read_poses(name, given[name])
     parse_parameters(given)
     return given
 
@@ -142,18 +204,32 @@ def _check_picture(name: str, text: str) -> None:
     """Refuse what is neither a file nor an address: most often a file name with a typing error."""
     if text.lstrip().lower().startswith(("http://", "https://", "data:", "character:")):
         return
-    if not Path(text).expanduser().is_file():
+    if find_file(text) is None:
         raise InvalidRequest(f"--{name.replace('_', '-')} names no file: {text!r} is not there.")
 
 
-def _read_poses(name: str, text: str) -> Any:
+def read_poses(name: str, text: str) -> Any:
+    """What --pose or --poses names: a name or keypoints, or a list of them.
+
+    Raises:
+        InvalidRequest: it begins like JSON but is none.
+    """
     if text.lstrip().startswith("["):
         try:
-            return json.loads(text)
+            listed = json.loads(text)
         except ValueError:
             raise InvalidRequest(
                 f"--{name} begins like JSON but is none; give 18 keypoints [x, y]."
             ) from None
+        return [listed] if name == "poses" and _is_one_pose(listed) else listed
     if name == "pose":
         return text.strip()
     return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _is_one_pose(listed: list[Any]) -> bool:
+    """Whether a list is the keypoints of one pose and not a list of poses."""
+    points = [point for point in listed if point is not None]
+    return bool(points) and all(
+        isinstance(point, list) and all(isinstance(part, int | float) for part in point) for point in points
+    )

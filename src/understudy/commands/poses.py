@@ -24,10 +24,11 @@ def poses(
     """List the named poses that --pose takes."""
     from ..errors import NotFound
     from ..pose.library import draw_pose_thumbnail, list_poses
-    from .files import check_extension, make_folders
+    from .files import check_extension, check_folder, make_folders
 
     if thumbnails is not None:
         check_extension("--thumbnails", thumbnails)
+        check_folder(thumbnails.parent)
     library = list_poses()
     found = [pose for pose in library if category in (None, pose.category)]
     if not found:
@@ -54,10 +55,11 @@ def poses(
         ]
         typer.echo(json.dumps(described))
         return
-    from rich.console import Console
     from rich.table import Table
+
+    from .tables import print_table
 
     table = Table("Name", "Category", "Description", box=None, pad_edge=False)
     for pose in found:
         table.add_row(pose.name, pose.category, pose.description, end_section=False)
-    Console().print(table)
+    print_table(table)

@@ -47,6 +47,10 @@ class JobProgress:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Take the bar away, so that what is written next stands alone."""
         self._progress.stop()
 
     def follow(self, snapshots: Iterable[Mapping[str, Any]]) -> None:

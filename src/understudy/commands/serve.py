@@ -6,12 +6,14 @@ import asyncio
 import ipaddress
 import math
 import socket
+import threading
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..errors import UnderstudyError
-from .options import DataDir, read_settings
+from .doctor import find_missing_device, find_missing_weights
+from .options import DataDir, Engine, explain_damage, name_unknown_settings, read_settings
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -31,13 +33,7 @@ def serve(
         int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one and prints it.")
     ] = 8000,
     data_dir: DataDir = None,
-    engine: Annotated[
-        str | None,
-        typer.Option(
-            help="What draws: toon, sdxl or null (UNDERSTUDY_ENGINE); [b]toon[/b] if not given.",
-            show_default=False,
-        ),
-    ] = None,
+    engine: Engine = None,
 ) -> None:
     """Run the service until Ctrl-C or SIGTERM.
 
@@ -46,8 +42,20 @@ def serve(
     the next start.
     """
     settings = read_settings(data_dir=data_dir, engine=engine)
+    for sentence in name_unknown_settings():
+        typer.echo(f"Warning: {sentence}", err=True)
+    if missing := find_missing_weights(settings):
+        raise UnderstudyError(missing, code="invalid_setting")
+    if settings.device not in ("auto", "cpu"):
+        # Beside the start, which need not wait for what is asked in a process of its own.
+        threading.Thread(target=_warn_of_device, args=(settings,), daemon=True).start()
     with _bind(host, port) as listener:
         _run(settings, listener, host)
+
+
+def _warn_of_device(settings: Settings) -> None:
+    if missing := find_missing_device(settings):
+        typer.echo(f"Warning: {missing}", err=True)
 
 
 def _bind(host: str, port: int) -> socket.socket:
@@ -121,7 +129,8 @@ def _run(settings: Settings, listener: socket.socket, host: str) -> None:
 
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, stop)
-        runner.run(run())
+        with explain_damage(settings.data_dir):
+            runner.run(run())
 
 
 def _is_loopback(listener: socket.socket) -> bool:

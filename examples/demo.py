@@ -3,7 +3,8 @@
     make demo
 
 Writes the pictures and one contact sheet to `demo/`, or to the folder given. It sends the
-reference page's own request through the SDK, then the same character in four named poses.
+reference page's own request, which names no pose, through the SDK, then the same character in
+four named poses; the sheet shows these first.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from rich.table import Table
 
 from understudy import Client, Job
 from understudy.commands.progress import JobProgress
+from understudy.commands.tables import print_table
 from understudy.contact_sheet import draw_contact_sheet
 
 HERE = Path(__file__).resolve().parent
@@ -40,6 +42,7 @@ PAYLOAD = {
     "height": 1024,
     "seed": 4898558797,
 }
+NO_POSE = "no pose"
 POSES = ("wave", "point", "run", "jump")
 
 STOP_SECONDS = 60
@@ -52,10 +55,10 @@ def main(folder: Path) -> None:
     """Draw, save into the folder, tell."""
     started = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
-    names = ("no pose", *POSES)
+    names = (NO_POSE, *POSES)
     with tempfile.TemporaryDirectory(prefix="understudy-demo-") as data_dir, run_service(data_dir) as service:
         url, key = service
-        console.print(f"The service runs on {url}, its data in {data_dir} until it stops.")
+        console.print(f"The service runs on {url}, its data in {data_dir} until it stops.", soft_wrap=True)
         with Client(key, f"{url}/v1") as client:
             first = client.submit_async(MODEL, **PAYLOAD)
             results = [follow(first, names[0], folder)]
@@ -65,13 +68,15 @@ def main(folder: Path) -> None:
 
     files = [folder / file_name(name) for name in names]
     sheet = folder / "sheet.png"
+    shown = {
+        "the character given": CHARACTER,
+        **{name: folder / file_name(name) for name in (*POSES, NO_POSE)},
+    }
     with ExitStack() as opened:
-        pictures = [opened.enter_context(Image.open(file)) for file in (CHARACTER, *files)]
-        draw_contact_sheet(
-            pictures, ["the character given", *names], title="One reference, any pose", cell_width=208
-        ).save(sheet)
+        pictures = [opened.enter_context(Image.open(file)) for file in shown.values()]
+        draw_contact_sheet(pictures, list(shown), title="One reference, any pose", cell_width=208).save(sheet)
 
-    table = Table("Picture", "Seed", "In the queue", "Drawing", "File", title="The demo's pictures")
+    table = Table("Picture", "Seed", "In the queue", "Drawing", "File", box=None, pad_edge=False)
     for name, file, result in zip(names, files, results, strict=True):
         metrics = result["metrics"]
         table.add_row(
@@ -81,7 +86,8 @@ def main(folder: Path) -> None:
             f"{metrics['inference_time']:.2f} s",
             os.path.relpath(file),
         )
-    Console(highlight=False).print(table)
+    print()
+    print_table(table)
     print(f"All of them on one sheet: {os.path.relpath(sheet)} ({time.monotonic() - started:.1f} s)")
 
 
@@ -89,6 +95,8 @@ def main(folder: Path) -> None:
 def run_service(data_dir: str) -> Iterator[tuple[str, str]]:
     """A service on a free port of this machine: its URL and the key that its first start prints."""
     environment = {name: value for name, value in os.environ.items() if name != "UNDERSTUDY_PUBLIC_URL"}
+    # A line for each request would stand between those of the progress.
+    environment.setdefault("UNDERSTUDY_LOG_LEVEL", "warning")
     service = subprocess.Popen(
         [sys.executable, "-m", "understudy.cli", "serve", "--port", "0", "--data-dir", data_dir],
         stdout=subprocess.PIPE,

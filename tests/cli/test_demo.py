@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from PIL import Image
+from PIL import Image, ImageChops, ImageStat
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo.py"
 NAMES = ["no-pose", "wave", "point", "run", "jump"]
@@ -40,6 +40,14 @@ def test_the_demo_draws_five_pictures_and_leaves_nothing_behind(tmp_path):
     assert len(drawn) == len(NAMES)
     with Image.open(pictures / "sheet.png") as sheet:
         assert sheet.width > 6 * 208
+        # After the character given come the named poses, and the picture without one is the last.
+        bottom = sheet.height - 10 - 31
+        for column, name in enumerate(["wave", "point", "run", "jump", "no-pose"], 1):
+            left = 10 + column * (208 + 10)
+            cell = sheet.crop((left, bottom - 208, left + 208, bottom)).convert("RGB")
+            with Image.open(pictures / f"{name}.png") as picture:
+                shown = picture.convert("RGB").resize(cell.size, Image.Resampling.LANCZOS)
+            assert max(ImageStat.Stat(ImageChops.difference(cell, shown)).mean) < 2, name
 
     for name in NAMES:
         (row,) = [line for line in done.stdout.splitlines() if f"{name}.png" in line]

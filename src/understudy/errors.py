@@ -1,21 +1,25 @@
 """Everything that can go wrong, as one tree.
 
     UnderstudyError
-    ├── InvalidRequest            400  invalid_request, missing_parameter, invalid_parameter, invalid_picture
+    ├── InvalidRequest            400  invalid_request, missing_parameter, invalid_parameter, invalid_picture,
+    │                                  picture_refused, picture_unreachable, character_not_found
     ├── NotAuthenticated          401  not_authenticated
     ├── Forbidden                 403  forbidden
-    ├── NotFound                  404  not_found
+    ├── NotFound                  404  not_found, model_not_found, route_not_found, file_not_found,
+    │                                  character_not_found
     ├── MethodNotAllowed          405  method_not_allowed
-    ├── NotAcceptable             406  insufficient_credits, unsupported_content_type
+    ├── NotAcceptable             406  unsupported_content_type
     ├── Conflict                  409  already_ended, already_exists
     ├── TooLarge                  413  too_large
-    ├── InferenceFailed           422  whatever ended the job (`code` tells)
+    ├── InferenceFailed           422  whatever ended the job: cancelled, engine_error, ...
     ├── RateLimited               429  queue_full, rate_limited
-    ├── ServiceError              5xx  internal_error, worker_unavailable, shutting_down
+    ├── ServiceError              5xx  internal_error, shutting_down, storage_unavailable,
+    │   │                              data_dir_in_use, data_dir_unusable
     │   └── DeadlineExceeded      504  deadline_exceeded
     ├── InferenceTimeout               the caller's own wait ran out; the job goes on
     └── ConnectionFailed               no answer from the service
 
+Every code, with what to do: `docs/errors.md`.
 The server turns each into its JSON body with `to_body`; the SDK turns a body back into
 the same class with `error_from_body`. A message is one sentence that says what to do.
 """
@@ -108,7 +112,7 @@ class MethodNotAllowed(UnderstudyError):
 
 
 class NotAcceptable(UnderstudyError):
-    """The credits do not cover the price, or the Content-Type is none that is read."""
+    """The Content-Type is none that is read."""
 
     http_status = 406
     default_code = "unsupported_content_type"

@@ -64,7 +64,9 @@ def test_the_settings_page_has_every_setting():
     assert set(_read_settings_table("docs/settings.md")) == set(Settings.model_fields)
 
 
-@pytest.mark.parametrize("page", ["README.md", *(f"docs/{name}.md" for name in ("architecture", "errors", "settings"))])
+@pytest.mark.parametrize(
+    "page", ["README.md", *(f"docs/{name}.md" for name in ("architecture", "errors", "settings"))]
+)
 def test_every_link_leads_somewhere(page):
     text = (ROOT / page).read_text()
     for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):

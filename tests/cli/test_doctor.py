@@ -65,7 +65,9 @@ def test_a_pipe_gets_every_command_on_one_line(understudy, tmp_path):
     lines = understudy(*asked, columns=40).stdout.splitlines()
     assert len(lines) == sum(1 + (finding["remedy"] is not None) for finding in findings)
     for finding in findings:
-        assert any(line.endswith(finding["remedy"] or finding["detail"]) for line in lines)
+        # What is free on the disk may have changed in between.
+        if finding["name"] != "Disk":
+            assert any(line.endswith(finding["remedy"] or finding["detail"]) for line in lines)
 
 
 def test_a_setting_that_is_none_is_told_with_the_nearest(understudy, tmp_path):

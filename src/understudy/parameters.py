@@ -43,6 +43,7 @@ def _strip(value: Any) -> Any:
 
 Integer = Annotated[int, BeforeValidator(_refuse_bool)]
 Number = Annotated[float, BeforeValidator(_refuse_bool)]
+Scale = Annotated[float, Field(ge=0, le=1.5, allow_inf_nan=False), BeforeValidator(_refuse_bool)]
 Picture = Annotated[str, BeforeValidator(_strip)]
 Coordinate = Annotated[float, Field(ge=-1, le=2, allow_inf_nan=False)]
 Keypoint = Annotated[list[Coordinate], Field(min_length=2, max_length=3)]
@@ -148,20 +149,14 @@ class Parameters(BaseModel):
         description="Draw each picture this many times and keep the one with the best score.",
         json_schema_extra={"advanced": True},
     )
-    ip_scale: Number | None = Field(
+    ip_scale: Scale | None = Field(
         default=None,
-        ge=0,
-        le=1.5,
-        allow_inf_nan=False,
         title="Reference strength",
         description="How strongly the character reference acts; null takes the engine's own value.",
         json_schema_extra={"advanced": True},
     )
-    pose_scale: Number | None = Field(
+    pose_scale: Scale | None = Field(
         default=None,
-        ge=0,
-        le=1.5,
-        allow_inf_nan=False,
         title="Pose strength",
         description="How strongly the pose acts; null takes the engine's own value.",
         json_schema_extra={"advanced": True},

@@ -64,6 +64,9 @@ class Database:
         self._reading = threading.local()
         self._connections: list[Connection] = []
         self._changes: queue.SimpleQueue[_Change | None] = queue.SimpleQueue()
+        # Here, so that a database that cannot be opened is the opener's error.
+        self._writing = engine.connect().execution_options(understudy_write=True)
+        self._connections.append(self._writing)
         self._writer = threading.Thread(target=self._write_batches, name="write", daemon=True)
         self._writer.start()
 
@@ -110,19 +113,17 @@ class Database:
             connection.rollback()
 
     def _write_batches(self) -> None:
-        with self._engine.connect() as connection:
-            connection = connection.execution_options(understudy_write=True)
-            ends = False
-            while not ends:
-                batch = [self._changes.get()]
-                with suppress(queue.Empty):
-                    while len(batch) < BATCH_SIZE:
-                        batch.append(self._changes.get_nowait())
-                ends = None in batch
-                changes = [change for change in batch if change is not None]
-                if changes:
-                    _write_batch(connection, changes)
-                    _tell_results(changes)
+        ends = False
+        while not ends:
+            batch = [self._changes.get()]
+            with suppress(queue.Empty):
+                while len(batch) < BATCH_SIZE:
+                    batch.append(self._changes.get_nowait())
+            ends = None in batch
+            changes = [change for change in batch if change is not None]
+            if changes:
+                _write_batch(self._writing, changes)
+                _tell_results(changes)
 
 
 def migrate_database(data_dir: Path) -> None:

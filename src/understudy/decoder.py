@@ -177,7 +177,12 @@ class PictureDecoder:
 
     def _refuse_when_closed(self) -> None:
         if self._closed:
-            raise ServiceError("The service is stopping; try again in a moment.", code="shutting_down")
+            raise ServiceError(
+                "The service is stopping; try again in a moment.",
+                code="shutting_down",
+                status=503,
+                retry_after_seconds=5,
+            )
 
 
 def _refuse(what: str, field: str | None) -> _Refused:

@@ -43,7 +43,7 @@ def _strip(value: Any) -> Any:
 
 Integer = Annotated[int, BeforeValidator(_refuse_bool)]
 Number = Annotated[float, BeforeValidator(_refuse_bool)]
-Scale = Annotated[float, Field(ge=0, le=1.5, allow_inf_nan=False), BeforeValidator(_refuse_bool)]
+Strength = Annotated[float, Field(ge=0, le=1.5, allow_inf_nan=False), BeforeValidator(_refuse_bool)]
 Picture = Annotated[str, BeforeValidator(_strip)]
 Coordinate = Annotated[float, Field(ge=-1, le=2, allow_inf_nan=False)]
 Keypoint = Annotated[list[Coordinate], Field(min_length=2, max_length=3)]
@@ -149,13 +149,13 @@ class Parameters(BaseModel):
         description="Draw each picture this many times and keep the one with the best score.",
         json_schema_extra={"advanced": True},
     )
-    ip_scale: Scale | None = Field(
+    ip_scale: Strength | None = Field(
         default=None,
         title="Reference strength",
         description="How strongly the character reference acts; null takes the engine's own value.",
         json_schema_extra={"advanced": True},
     )
-    pose_scale: Scale | None = Field(
+    pose_scale: Strength | None = Field(
         default=None,
         title="Pose strength",
         description="How strongly the pose acts; null takes the engine's own value.",

@@ -215,3 +215,14 @@ def test_files_answer_head_and_ranges(http, body):
     assert int(head.headers["content-length"]) == result["images"][0]["file_size"]
     part = http.get(result["output"], headers={"range": "bytes=0-7"})
     assert (part.status_code, part.content) == (206, b"\x89PNG\r\n\x1a\n")
+
+
+@pytest.mark.parametrize("poses", [["wave", "run"], ["wave, run"], ['["wave", "run"]']])
+def test_a_form_takes_poses_as_people_write_them(http, picture_path, poses):
+    files = {"ip_image": picture_path.read_bytes()}
+    submitted = http.post(f"/v2/{SLUG}", data={"prompt": "a hero", "poses": poses}, files=files)
+    assert submitted.status_code == 200, submitted.text
+    request_id = submitted.json()["request_id"]
+    wait_for_end(http, request_id)
+    images = http.get(f"/v2/requests/{request_id}").json()["images"]
+    assert [image["asked_pose"] for image in images] == ["wave", "run"]

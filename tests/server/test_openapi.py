@@ -67,21 +67,6 @@ checks.positive_data_acceptance.expected-statuses = ["2xx", "409"]
 [[operations]]
 include-path = "/files/{{name}}"
 parameters = {{ "path.name" = {file_name!r} }}
-
-# The page says less than the route knows: of a form, and of the ranges of the two scales.
-[[operations]]
-include-path-regex = "^/v[12]/{{slug}}$"
-checks.positive_data_acceptance.expected-statuses = ["2xx", "400"]
-
-# Only a cursor that the route gave out is one.
-[[operations]]
-include-path = "/v1/requests"
-checks.positive_data_acceptance.expected-statuses = ["2xx", "400"]
-
-# The page describes the stream as text, not its events.
-[[operations]]
-include-path = "/v2/requests/{{request_id}}/events"
-checks.response_schema_conformance.enabled = false
 """
 
 

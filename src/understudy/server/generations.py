@@ -21,7 +21,7 @@ from ..parameters import MAX_SEED, PICTURE_FIELDS, parameters_schema
 from .access import Caller, Running, refuse_while_stopping
 from .bodies import FailedBody, SubmitBody, base_url, failed_body, request_not_found, submit_body
 from .failures import describe_errors
-from .intake import forget_files, read_request
+from .intake import JSON_PARAMETERS, forget_files, read_request
 from .service import Service
 
 router = APIRouter(tags=["Generate"])
@@ -44,6 +44,13 @@ def describe_body() -> dict[str, Any]:
     for name in PICTURE_FIELDS:
         words = {key: schema["properties"][name][key] for key in ("title", "description")}
         form["properties"][name] = {**words, "type": "string", "format": "binary"}
+    for name in JSON_PARAMETERS:
+        words = {key: schema["properties"][name][key] for key in ("title", "description")}
+        form["properties"][name] = {**words, "type": "string", "minLength": 1}
+    # A form has no null: what is not given is left out.
+    for name in ("ip_scale", "pose_scale"):
+        value, _ = schema["properties"][name]["anyOf"]
+        form["properties"][name] = {"title": schema["properties"][name]["title"], **value}
     form.pop("examples", None)
     return {
         "requestBody": {

@@ -239,6 +239,9 @@ async def _read_form(request: Request) -> tuple[dict[str, Any], dict[str, bytes]
                     attachments[name] = data
                 elif name not in PICTURE_FIELDS:
                     raw[name] = value.filename or ""
+            elif name == "poses" and value and not value.lstrip().startswith("["):
+                # Names, one to a field or with commas between them: what people try first.
+                raw["poses"] = [*raw.get("poses", []), *filter(None, map(str.strip, value.split(",")))]
             elif value != "" or name == "prompt":
                 raw[name] = _parse_form_value(name, value)
     finally:

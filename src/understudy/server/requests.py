@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Path, Query, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from ..errors import Conflict, InvalidRequest
 from ..jobs.job import Job
@@ -44,6 +44,14 @@ PLACE_SECONDS = 1.0
 _ERRORS = describe_errors(401, 404)
 _FAILED = {422: {"model": FailedBody, "description": "The job ended FAILED."}}
 RequestId = Annotated[str, Path(max_length=100)]
+
+
+class EventBody(BaseModel):
+    """One server-sent event."""
+
+    id: str = Field(description="The version of the job's row, for Last-Event-ID.")
+    event: Literal["message"] = "message"
+    data: str = Field(description="JSON: the job's status, at its end the full result.")
 
 
 class HistoryBody(BaseModel):
@@ -123,7 +131,7 @@ async def cancel(request_id: RequestId, service: Running, key: Caller) -> Respon
     responses={
         200: {
             "description": "Server-sent events: each a snapshot of the job, the last one its result.",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "content": {"text/event-stream": {"schema": EventBody.model_json_schema()}},
         },
         **_ERRORS,
     },
@@ -160,7 +168,10 @@ async def list_history(
     service: Running,
     key: Caller,
     limit: Annotated[int, Query(ge=1, le=200, description="Entries on a page.")] = 50,
-    cursor: Annotated[str | None, Query(description="The `next` of the page before.")] = None,
+    cursor: Annotated[
+        str | None,
+        Query(description="The `next` of the page before.", json_schema_extra={"pattern": "^[0-9]{1,18}$"}),
+    ] = None,
     status: Literal["QUEUED", "PROCESSING", "COMPLETED", "FAILED"] | None = None,
 ) -> Response:
     """The account's requests, newest first."""

@@ -15,7 +15,7 @@ import pytest
 
 from service_client import SLUG, make_key, open_client, wait_for_end
 
-NOWHERE = ("sdxl_model", "sdxl_controlnet", "sdxl_ip_adapter", "sdxl_vae")
+EVERY_PART = ("sdxl_model", "sdxl_controlnet", "sdxl_ip_adapter", "sdxl_vae")
 
 
 def submit(http, body, **values) -> str:
@@ -315,8 +315,8 @@ def test_health_and_meters(http):
         assert name in meters
 
 
-def test_an_engine_that_cannot_load_is_told(start_service, body):
-    service = start_service(engine="sdxl", **dict.fromkeys(NOWHERE, "/nonexistent/folder"))
+def test_an_engine_that_cannot_load_is_told(start_service, body, tmp_path):
+    service = start_service(engine="sdxl", **dict.fromkeys(EVERY_PART, tmp_path))
     with open_client(service) as http:
         failed = wait_for_end(http, submit(http, body))
         assert (failed.status_code, failed.json()["code"]) == (422, "engine_load_failed")

@@ -14,9 +14,11 @@ from pathlib import Path
 import psutil
 import pytest
 from PIL import Image
+from sqlalchemy.exc import OperationalError
 
 from understudy.accounts.keys import Key
 from understudy.jobs.files import StoredFile
+from understudy.jobs.held import HeldJob
 from understudy.jobs.job import Job, NewJob
 from understudy.server.service import Service, open_service
 from understudy.settings import Settings
@@ -233,3 +235,52 @@ async def test_slow_hosts_of_one_key_hold_up_no_other(bench):
     assert [job.status for job in ended] == ["COMPLETED"] * 5
     for job in stuck:
         await bench.service.store.cancel(job.id, slow_key.account_id)
+
+
+def fail_first(monkeypatch, store, name: str, times: int) -> list[int]:
+    """Let a change of the store fail as on a full disk, so often."""
+    change = getattr(store, name)
+    failures: list[int] = []
+
+    async def change_on_a_full_disk(*arguments, **values):
+        if len(failures) < times:
+            failures.append(1)
+            raise OperationalError("UPDATE", {}, RuntimeError("database or disk is full"))
+        return await change(*arguments, **values)
+
+    monkeypatch.setattr(store, name, change_on_a_full_disk)
+    return failures
+
+
+async def test_a_job_that_cannot_even_be_failed_is_failed_later(bench, monkeypatch):
+    failures = fail_first(monkeypatch, bench.service.store, "fail", 1)
+    (ended,) = await bench.finish([await bench.submit_url("http://127.0.0.1:9/a.png")])
+    assert (ended.status, ended.error_code, len(failures)) == ("FAILED", "picture_refused", 1)
+
+
+async def test_a_lost_worker_on_a_full_disk_does_not_end_the_runs(tmp_path, monkeypatch):
+    async with open_bench(tmp_path, max_attempts=1) as bench:
+        failures = fail_first(monkeypatch, bench.service.store, "fail", 1)
+        worker = bench.worker().pid
+        os.kill(worker, signal.SIGSTOP)
+        job = await bench.submit()
+        await until(lambda: bench.runs)
+        os.kill(worker, signal.SIGKILL)
+        (ended,) = await bench.finish([job])
+        assert (ended.status, ended.attempts, len(failures)) == ("COMPLETED", 0, 1)
+        (after,) = await bench.finish([await bench.submit()])
+        assert after.status == "COMPLETED"
+
+
+async def test_a_late_begin_does_not_take_the_job_from_its_next_holder(bench):
+    dispatcher, store = bench.service.dispatcher, bench.service.store
+    dispatcher.stop_claiming()
+    await bench.submit()
+    (first,) = await store.claim(30)
+    await store.release(first, count_attempt=True)
+    (second,) = await store.claim(30)
+    now = dispatcher._held[second.id] = HeldJob(second)
+    await dispatcher._begin(HeldJob(first))
+    assert not now.lost
+    assert await store.begin(second)
+    del dispatcher._held[second.id]

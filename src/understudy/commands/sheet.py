@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -131,9 +131,8 @@ def _save_sheet(
     with ExitStack() as opened:
         pictures = [opened.enter_context(Image.open(file)) for file in files]
         if character := find_file(given["ip_image"]):
-            try:
+            # There may be formats that only the service reads.
+            with suppress(UnidentifiedImageError):
                 pictures.insert(0, ImageOps.exif_transpose(opened.enter_context(Image.open(character))))
                 captions = ["the character given", *captions]
-            except UnidentifiedImageError:
-                pass  # a format that only the service reads
         draw_contact_sheet(pictures, captions, title=given["prompt"], columns=columns).save(output)

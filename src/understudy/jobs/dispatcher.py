@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from ..blobs import BlobStore
 from ..errors import ServiceError, UnderstudyError
@@ -263,8 +263,10 @@ class Dispatcher:
     async def _begin(self, held: HeldJob) -> None:
         """Say that a job runs; one that has ended by then needs it not, and is spared the write."""
         await asyncio.sleep(BEGIN_SECONDS)
-        ended = held.ended or held.lost
-        if not ended and not await self._store.begin(held.job, held.started_at) and not held.ended:
+        if held.ended or held.lost or await self._store.begin(held.job, held.started_at):
+            return
+        # Meanwhile it may have been given back and claimed anew: that claim is none of ours.
+        if not held.ended and self._held.get(held.job.id) is held:
             self._lose(held.job.id)
 
     def _record_progress(self, held: HeldJob) -> None:
@@ -288,7 +290,7 @@ class Dispatcher:
                 await self._fail(held, code=held.failure.code, error=held.failure.message)
             else:
                 await self._complete(held)
-        except (OSError, OperationalError):
+        except (OSError, DBAPIError):
             # A full disk is nobody's attempt: the job waits until there is room.
             log.exception("job_not_finished", extra={"job": held.job.id})
             await self._give_back_later(held)
@@ -340,16 +342,21 @@ class Dispatcher:
         await self._let_go(held)
 
     async def _fail(self, held: HeldJob, *, code: str, error: str) -> None:
-        if await self._store.fail(held.job, code=code, error=error):
+        try:
+            ended = await self._store.fail(held.job, code=code, error=error)
+        except DBAPIError:
+            log.exception("job_not_failed", extra={"job": held.job.id})
+            await self._give_back_later(held)
+            return
+        if ended:
             self._meters.ended.labels("FAILED", code).inc()
             _log_end(held, "FAILED", code=code)
         await self._let_go(held)
 
     async def _fail_internally(self, held: HeldJob) -> None:
-        with contextlib.suppress(OperationalError):
-            error = "The service failed on this request; send it again."
-            await self._fail(held, code="internal_error", error=error)
-        await self._let_go(held)
+        await self._fail(
+            held, code="internal_error", error="The service failed on this request; send it again."
+        )
 
     async def _try_all_again(self, batch: Sequence[HeldJob], error: WorkerLost) -> None:
         """Queue jobs again whose worker was lost, or end the one that has had its attempts."""
@@ -374,7 +381,7 @@ class Dispatcher:
     async def _give_back(self, held: HeldJob, *, count_attempt: bool = False) -> None:
         """Put a job back in the queue; if not even that can be written, its lease runs out."""
         if not held.lost:
-            with contextlib.suppress(OperationalError):
+            with contextlib.suppress(DBAPIError):
                 await self._store.release(held.job, count_attempt=count_attempt)
         await self._let_go(held, comes_again=not held.lost)
 
@@ -385,7 +392,11 @@ class Dispatcher:
         if not comes_again:
             self._suspects.discard(held.job.id)
         names = await asyncio.gather(*held.names.values(), return_exceptions=True)
-        await delete_rowless(self._files, self._blobs, [name for name in names if isinstance(name, str)])
+        try:
+            await delete_rowless(self._files, self._blobs, [name for name in names if isinstance(name, str)])
+        except (OSError, DBAPIError):
+            # The next start finds bytes that no row knows of.
+            log.exception("files_not_deleted", extra={"job": held.job.id})
         self._store.feed.wake()
 
     # Leases.

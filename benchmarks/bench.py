@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+import large_table
 import psutil
 import service_start
 import throughput
@@ -41,6 +42,7 @@ class Section:
 
 SECTIONS = {
     "queue": Section("The queue: submit to COMPLETED", throughput.measure),
+    "scale": Section("The store with large tables", large_table.measure, by_default=False),
     "start": Section("From start to picture, the embedded engine", service_start.measure),
 }
 

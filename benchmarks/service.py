@@ -144,6 +144,11 @@ def make_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
+def judge(met: bool) -> str:
+    """Whether a limit is met, in words."""
+    return "met" if met else "**not met**"
+
+
 def _read_address(process: subprocess.Popen[str]) -> tuple[str, str]:
     key = ""
     for line in process.stdout or ():

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from load import Load, build_request, send_load
 from PIL import Image
-from service import CHARACTER, MODEL, ROLES, Server, run_bare_server, run_service
+from service import CHARACTER, MODEL, ROLES, Server, judge, run_bare_server, run_service
 
 CLIENTS = {1: 300, 4: 800, 64: 1920}
 """How many requests a round sends at how many clients."""
@@ -152,8 +152,3 @@ def load_cells(loads: list[Load]) -> str:
         statistics.median(load.percentile_ms(percent) for load in loads) for percent in (50, 95, 99)
     ]
     return " | ".join([f"{rate(loads):.0f}", *(f"{value:.1f} ms" for value in percentiles)])
-
-
-def judge(met: bool) -> str:
-    """Whether a limit is met, in words."""
-    return "met" if met else "**not met**"

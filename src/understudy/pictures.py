@@ -46,6 +46,12 @@ FORMATS = tuple(
 )
 """The file formats that are read; whatever else Pillow knows is refused unopened."""
 
+MAX_SCANS = 200
+"""The most scans of a JPEG: encoders write about ten; each more is a pass over all its pixels."""
+
+MAX_ESCAPES = 2_000_000
+"""The most percent escapes in a data URI: base64 needs fewer even when it is escaped throughout."""
+
 CONTENT_TYPES = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
 """The file formats that are written, by the name that `output_format` gives them."""
 
@@ -64,8 +70,13 @@ _TURNS = {
 # Both alphabets of RFC 4648 are read: the URL-safe one is mapped onto the standard one.
 _BASE64_ALPHABET = bytes.maketrans(b"-_", b"+/")
 _WHITE_SPACE = b" \t\r\n\f\v"
-_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):", re.IGNORECASE)
-_PICTURE_MEDIA_TYPE = re.compile(r"(image/.+|application/octet-stream|)", re.IGNORECASE)
+# Both look at the beginning alone: the text may have many megabytes.
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]{0,30}):", re.IGNORECASE)
+_DATA_URI = re.compile(
+    r"data:(?=[^,]{0,1000},)\s*(?:image/[^,;]+|application/octet-stream)?\s*((?:;[^,]*)?),", re.IGNORECASE
+)
+# ITU-T T.81, B.1.1.2: start of scan. A scan's own bytes never hold it.
+_JPEG_START_OF_SCAN = b"\xff\xda"
 
 
 # Neither shows its content in `repr`: a log must hold no picture and no key out of a query.
@@ -92,6 +103,7 @@ def parse_picture_text(text: str, field: str | None = None) -> PictureUrl | Inli
 
     Raises:
         InvalidRequest: it is none of these (`invalid_picture`).
+        TooLarge: more of it is percent-encoded than is read.
     """
     text = text.strip()
     match = _SCHEME.match(text)
@@ -128,6 +140,7 @@ def decode_picture(
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check_size(image, max_pixels, field)
+            _check_scans(image, data, field)
             return _normalize(image, max_side)
     except (InvalidRequest, TooLarge):
         raise
@@ -236,11 +249,13 @@ def _millions(count: int) -> str:
 
 
 def _read_data_uri(text: str, field: str | None) -> bytes:
-    head, comma, body = text[len("data:") :].partition(",")
-    media_type, *attributes = (part.strip() for part in head.split(";"))
-    if not comma or not _PICTURE_MEDIA_TYPE.fullmatch(media_type):
+    match = _DATA_URI.match(text)
+    if match is None:
         raise _invalid(field, "must be a data URI of a picture: data:image/png;base64,...")
-    if any(attribute.lower() == "base64" for attribute in attributes):
+    body = text[match.end() :]
+    if body.count("%") > MAX_ESCAPES:
+        raise _too_large(field, "is percent-encoded and too large for that; encode it in base64")
+    if "base64" in (attribute.strip().lower() for attribute in match[1].split(";")):
         data = _decode_base64(unquote_to_bytes(body) if "%" in body else body)
     else:
         data = unquote_to_bytes(body)
@@ -266,6 +281,11 @@ def _check_size(image: Image.Image, max_pixels: int, field: str | None) -> None:
         raise _too_large(
             field, f"has {_millions(pixels)} megapixels; at most {_millions(max_pixels)} are read"
         )
+
+
+def _check_scans(image: Image.Image, data: bytes, field: str | None) -> None:
+    if isinstance(image, JpegImagePlugin.JpegImageFile) and data.count(_JPEG_START_OF_SCAN) > MAX_SCANS:
+        raise _invalid(field, f"is a JPEG of more than {MAX_SCANS} scans; save it anew as a plain one")
 
 
 def _normalize(image: Image.Image, max_side: int) -> Image.Image:

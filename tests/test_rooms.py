@@ -35,6 +35,7 @@ MAY_IMPORT = {
     "executors": {*WORDS},
     "worker": {*PICTURES, "engines", "executors"},
     "database": set(),
+    "backup": {"errors", "understudy"},
     "migrations": {"database", "accounts", "jobs"},
     "accounts": {*WORDS, "database"},
     "meters": WORDS,
@@ -43,7 +44,17 @@ MAY_IMPORT = {
     "cli": {"commands", "errors"},
     "commands": {
         *PICTURES,
-        *("accounts", "catalog", "client", "contact_sheet", "database", "executors", "jobs", "server"),
+        *(
+            "accounts",
+            "backup",
+            "catalog",
+            "client",
+            "contact_sheet",
+            "database",
+            "executors",
+            "jobs",
+            "server",
+        ),
     },
 }
 

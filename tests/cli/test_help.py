@@ -15,7 +15,7 @@ def test_version(understudy):
 
 def test_help_names_and_describes_every_command(understudy):
     words = understudy("--help").stdout
-    for command in ("serve", "generate", "sheet", "poses", "keys", "doctor"):
+    for command in ("serve", "generate", "sheet", "poses", "keys", "doctor", "backup", "restore"):
         (line,) = [line for line in words.splitlines() if f"│ {command} " in line]
         assert len(line.strip("│ ").removeprefix(command).strip()) > 20
 
@@ -28,6 +28,8 @@ def test_help_names_and_describes_every_command(understudy):
         ("sheet",),
         ("poses",),
         ("doctor",),
+        ("backup",),
+        ("restore",),
         ("keys", "create"),
         ("keys", "list"),
         ("keys", "revoke"),

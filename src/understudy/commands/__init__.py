@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from .backup import backup, restore
 from .doctor import doctor
 from .generate import generate
 from .keys import keys
@@ -52,3 +53,5 @@ app.command()(sheet)
 app.command()(poses)
 app.add_typer(keys, name="keys")
 app.command()(doctor)
+app.command()(backup)
+app.command()(restore)

@@ -23,6 +23,7 @@ from pathlib import Path
 import large_table
 import psutil
 import service_start
+import status_polls
 import throughput
 from service import DISK
 
@@ -42,6 +43,7 @@ class Section:
 
 SECTIONS = {
     "queue": Section("The queue: submit to COMPLETED", throughput.measure),
+    "polls": Section("Status polls", status_polls.measure),
     "scale": Section("The store with large tables", large_table.measure, by_default=False),
     "start": Section("From start to picture, the embedded engine", service_start.measure),
 }

@@ -1,151 +1,573 @@
-"""Random histories of one store, against a model of what may have happened."""
+"""Random histories of one store, with crashes between any two statements, against a model.
+
+A crash keeps the database's files as they are on disk at that moment, the bytes of a commit cut
+off anywhere, and starts on a copy of them as the next service does. Nothing of the process that
+died is used: a change that was acknowledged is there, any other is wholly there or wholly absent.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import functools
+import os
 import shutil
 import tempfile
+import threading
+import time
 import uuid
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+)
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 
-from understudy.accounts.keys import KeyStore
+from boundaries import DiskFull, watch_database
+from understudy.accounts.keys import Key, KeyStore
 from understudy.database import Database, migrate_database
+from understudy.errors import RateLimited
 from understudy.jobs.events import ChangeFeed
-from understudy.jobs.job import NewJob
+from understudy.jobs.files import StoredFile
+from understudy.jobs.job import Job, NewJob
 from understudy.jobs.store import Store
+
+HISTORIES = int(os.environ.get("CHAOS_HISTORIES", "20"))
+"""How many are tried; `make chaos` asks for many more."""
+
+FREE = -1
+"""In place of a token: nobody holds the job."""
+
+DIED = object()
+"""In place of a change's result: the process died, and nobody was told of one."""
+
+
+@dataclass
+class Known:
+    """What the model knows of a job. `token` is its holder's, `files` are its files by kind."""
+
+    account_id: str
+    files: dict[str, str]
+    token: int = FREE
+    lapsed: bool = False
+    begun: bool = False
+    step: int = 0
+    attempts: int = 0
+    version: int = 0
+    end: str | None = None
+
+    def free(self, *, attempt: bool = False) -> None:
+        self.token, self.begun, self.step = FREE, False, 0
+        self.attempts += attempt
+
+    def finish(self, end: str) -> None:
+        self.end, self.token = end, FREE
+
+
+@dataclass
+class Disk:
+    """A data folder, and the watcher of the process on it, which may die at a boundary."""
+
+    folder: Path
+    boundaries_left: int | None = None
+    cut: float = 1.0
+    boundary: str = ""
+    log_bytes: int = 0
+    found: Path | None = None
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "understudy.sqlite3-wal"
+
+    def watch(self, boundary: str) -> None:
+        if self.found is not None:
+            raise DiskFull
+        if boundary == "COMMIT":
+            self.log_bytes = self.log.stat().st_size
+        if self.boundaries_left is None:
+            return
+        self.boundaries_left -= 1
+        if self.boundaries_left < 0:
+            self.boundary, self.found = boundary, self.copy()
+            raise DiskFull
+
+    def copy(self) -> Path:
+        """What is on disk, but for what processes share: that dies with them."""
+        return Path(
+            shutil.copytree(
+                self.folder,
+                tempfile.mkdtemp(dir=self.folder.parent),
+                ignore=shutil.ignore_patterns("*-shm"),
+                dirs_exist_ok=True,
+            )
+        )
+
+
+@functools.cache
+def prepare_folder() -> tuple[tempfile.TemporaryDirectory[str], list[Key]]:
+    """A data folder with two keys of two accounts: where every history begins."""
+    folder = tempfile.TemporaryDirectory()
+    migrate_database(Path(folder.name))
+    database = Database.open(Path(folder.name))
+
+    async def create_keys() -> list[Key]:
+        keys = [(await KeyStore(database).create(f"key {number}"))[1] for number in range(2)]
+        await database.close()
+        return keys
+
+    return folder, asyncio.run(create_keys())
+
+
+def read_rows(connection: Connection) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Every job by its id and every file by its name."""
+    jobs, files = (connection.execute(text(f"SELECT * FROM {table}")) for table in ("jobs", "files"))
+    return {row.id: row for row in jobs}, {row.name: row for row in files}
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """Clients submit and cancel; holders begin, finish, give up, vanish; services restart."""
+    """Clients submit, cancel and delete; holders work, finish, give up, vanish; services die."""
 
     held = Bundle("held")
 
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
-        self.folder = Path(tempfile.mkdtemp())
-        migrate_database(self.folder)
+        self.closing = ExitStack()
+        root = Path(self.closing.enter_context(tempfile.TemporaryDirectory()))
+        template, self.keys = prepare_folder()
+        self.disk = Disk(Path(shutil.copytree(template.name, root / "first")))
+        self.closing.enter_context(watch_database(lambda boundary: self.disk.watch(boundary)))
+        self.known: dict[str, Known] = {}
+        self.let_go: set[str] = set()
+        self.lives: list[tuple[int, float]] = []
         self.open()
-        create = KeyStore(self.database).create
-        self.keys = [self.do(create(f"key {number}"))[1] for number in range(2)]
-        # What the model knows: the current token of each job, and the end of those that have one.
-        self.tokens: dict[str, int] = {}
-        self.ends: dict[str, str] = {}
-        self.versions: dict[str, int] = {}
+
+    # The process: its life, and its death.
 
     def open(self) -> None:
-        self.database = Database.open(self.folder)
+        self.database = Database.open(self.disk.folder)
         self.store = Store(self.database, ChangeFeed())
 
-    def do(self, awaitable):
+    def do(self, awaitable: Awaitable[Any]) -> Any:
         return self.loop.run_until_complete(awaitable)
 
-    def current(self, job) -> bool:
-        return self.tokens.get(job.id) == job.token and job.id not in self.ends
+    def look(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        return self.do(self.database.read(read_rows))
 
-    @rule(number=st.integers(0, 1))
-    def submit(self, number):
-        key = self.keys[number]
+    def change(self, change: Awaitable[Any], happens: Callable[[], Any] = lambda: None) -> Any:
+        """Make a change, and `happens` in the model; or `DIED`, and the next process has started."""
+        before = self.look()
+        try:
+            done = self.do(change)
+        except DBAPIError:
+            if self.disk.found is None:
+                raise
+            if self.find_changed(before):
+                happens()
+            self.restart(self.disk.folder)
+            return DIED
+        assert self.disk.found is None, "a dead process has acknowledged a change"
+        happens()
+        return done
+
+    async def together(self, *changes: Awaitable[Any]) -> list[Any]:
+        """Make changes that wait at the same time, and so share a transaction."""
+        entered, all_wait = threading.Event(), threading.Event()
+
+        def hold_up(connection: Connection) -> None:
+            entered.set()
+            all_wait.wait()
+
+        holding = asyncio.ensure_future(self.database.write(hold_up))
+        # A process that dies before it gets there ends the wait as well.
+        holding.add_done_callback(lambda _: entered.set())
+        await asyncio.to_thread(entered.wait)
+        waiting = [asyncio.ensure_future(change) for change in (holding, *changes)]
+        await asyncio.sleep(0)
+        all_wait.set()
+        done = await asyncio.gather(*waiting, return_exceptions=True)
+        for error in done:
+            if isinstance(error, BaseException):
+                raise error
+        return done[1:]
+
+    def find_changed(self, before: Any) -> bool:
+        """Whether the dead process's last change is there: it must be all of it or nothing."""
+        self.do(self.database.close())
+        dead, whole = self.disk, before
+        assert dead.found is not None
+        self.disk = Disk(dead.found)
+        if dead.boundary == "after COMMIT":
+            self.disk = Disk(self.disk.copy())
+            self.open()
+            whole = self.look()
+            self.do(self.database.close())
+            self.disk = Disk(dead.found)
+            # A death within the commit: only a part of what it wrote is there.
+            written = self.disk.log.stat().st_size - dead.log_bytes
+            os.truncate(self.disk.log, dead.log_bytes + int(written * dead.cut))
+        self.open()
+        found = self.look()
+        assert found in (before, whole), f"a change is half there after a death at {dead.boundary}"
+        if dead.cut == 1:
+            assert found == whole, f"a commit was lost after a death at {dead.boundary}"
+        assert self.do(self.database.read(lambda c: c.scalar(text("PRAGMA integrity_check")))) == "ok"
+        return found != before
+
+    def restart(self, folder: Path) -> None:
+        """Start on a folder, as often as it takes: a start may die as well."""
+        self.do(self.database.close())
+        self.disk = Disk(folder, *(self.lives.pop(0) if self.lives else ()))
+        try:
+            migrate_database(folder)
+            self.open()
+            self.do(self.store.free_leases())
+        except DBAPIError:
+            if self.disk.found is None:
+                raise
+            self.restart(self.disk.found)
+        for known in self.known.values():
+            if known.token != FREE:
+                known.free()
+
+    def is_current(self, job: Job) -> bool:
+        known = self.known.get(job.id)
+        return known is not None and known.token == job.token
+
+    def pick_id(self, number: int) -> str:
+        """A job's id, or one that nobody has."""
+        ids = [*self.known, str(uuid.UUID(int=0))]
+        return ids[number % len(ids)]
+
+    def own(self, job_id: str, account_id: str) -> Known | None:
+        known = self.known.get(job_id)
+        return known if known is not None and known.account_id == account_id else None
+
+    def forget(self, job_id: str) -> None:
+        self.let_go.update(self.known.pop(job_id).files.values())
+
+    @initialize(
+        count=st.integers(1, 5),
+        lives=st.lists(st.tuples(st.integers(0, 50), st.one_of(st.just(1.0), st.floats(0, 1))), max_size=12),
+    )
+    def begin_life(self, count, lives):
+        """Each process dies after so many boundaries, the last one never."""
+        self.submit_together(count)
+        self.lives = lives
+        self.restart(self.disk.folder)
+
+    @rule()
+    def stop_and_start(self):
+        self.restart(self.disk.folder)
+
+    # Clients.
+
+    def prepare_submit(
+        self, number: int, *, with_input: bool, queue_limit: int = 1000
+    ) -> tuple[Awaitable[Job], Callable[[], None]]:
+        key, job_id, name = self.keys[number], str(uuid.uuid4()), f"{uuid.uuid4().hex}.png"
         new = NewJob(
-            id=str(uuid.uuid4()),
+            id=job_id,
             account_id=key.account_id,
             key_id=key.id,
             model="m",
             parameters={},
-            inputs={},
+            inputs={"ip_image": {"file": name, "sha256": "0"}} if with_input else {},
             seed=1,
             steps=4,
         )
-        job = self.do(self.store.submit(new, [], 1000))
-        self.tokens[job.id] = -1
+        files = [stored_file(name, key.account_id, "input")] if with_input else []
 
-    @rule(target=held)
-    def claim(self):
-        job = next(iter(self.do(self.store.claim(30))), None)
-        if job is not None:
-            assert self.tokens[job.id] == -1, "a held job was given to a second holder"
-            assert job.id not in self.ends
-            self.tokens[job.id] = job.token
-        return job
+        def happens() -> None:
+            self.known[job_id] = Known(key.account_id, {"input": name} if with_input else {})
+
+        return self.store.submit(new, files, queue_limit), happens
+
+    @rule(number=st.integers(0, 1), with_input=st.booleans(), queue_limit=st.sampled_from([1000, 5]))
+    def submit(self, number, with_input, queue_limit):
+        waiting = sum(known.end is None and not known.begun for known in self.known.values())
+        submit, happens = self.prepare_submit(number, with_input=with_input, queue_limit=queue_limit)
+        try:
+            self.change(submit, happens)
+        except RateLimited:
+            assert waiting >= queue_limit, "a job was refused though there was room"
+
+    @rule(count=st.integers(2, 5))
+    def submit_together(self, count):
+        submits = [self.prepare_submit(number % 2, with_input=True) for number in range(count)]
+
+        def happens() -> None:
+            for _, submit_happens in submits:
+                submit_happens()
+
+        self.change(self.together(*(submit for submit, _ in submits)), happens)
+
+    @rule(number=st.integers(0, 99), account=st.integers(0, 1))
+    def cancel(self, number, account):
+        job_id, account_id = self.pick_id(number), self.keys[account].account_id
+        known = self.own(job_id, account_id)
+        open_still = known is not None and known.end is None
+
+        def happens() -> None:
+            if open_still:
+                known.finish("cancelled")
+
+        done = self.change(self.store.cancel(job_id, account_id), happens)
+        if done is not DIED:
+            job, ended = done
+            assert ended == open_still
+            assert (job is None) == (known is None)
+
+    @precondition(lambda self: any(known.end for known in self.known.values()))
+    @rule(number=st.integers(0, 99), account=st.integers(0, 1))
+    def delete(self, number, account):
+        job_id, account_id = self.pick_id(number), self.keys[account].account_id
+        known = self.own(job_id, account_id)
+        ended = known is not None and known.end is not None
+
+        def happens() -> None:
+            if ended:
+                self.forget(job_id)
+
+        assert self.change(self.store.delete(job_id, account_id), happens) in (DIED, ended)
+
+    # Holders.
+
+    @rule(
+        target=held,
+        lease_seconds=st.sampled_from([-1, 30]),
+        limit=st.integers(1, 3),
+        but_not_of=st.lists(st.integers(0, 1), max_size=1),
+    )
+    def claim(self, lease_seconds, limit, but_not_of):
+        passed_over = [self.keys[number] for number in but_not_of]
+        accounts = {key.account_id for key in passed_over}
+        free = {
+            job_id
+            for job_id, known in self.known.items()
+            if known.token == FREE and known.end is None and known.account_id not in accounts
+        }
+        claimed = self.change(self.store.claim(lease_seconds, limit, [key.id for key in passed_over]))
+        if claimed is DIED:
+            return multiple()
+        assert len(claimed) == min(limit, len(free))
+        for job in claimed:
+            assert job.id in free, "a job was given out that was not free"
+            known = self.known[job.id]
+            known.token, known.lapsed = job.token, lease_seconds < 0
+        return multiple(*claimed)
 
     @rule(job=held)
     def begin(self, job):
-        if job is not None:
-            assert self.do(self.store.begin(job)) == self.current(job)
+        current = self.is_current(job)
 
-    @rule(job=held, step=st.integers(1, 4))
-    def record_step(self, job, step):
-        if job is not None:
-            assert self.do(self.store.record_step(job, step)) == self.current(job)
+        def happens() -> None:
+            if current:
+                self.known[job.id].begun = True
 
-    @rule(job=consumes(held), success=st.booleans())
-    def end(self, job, success):
-        if job is None:
-            return
-        current = self.current(job)
-        if success:
-            done = self.do(
-                self.store.complete(job, images=[{}], inference_seconds=0.1, warnings=[], outputs=[])
-            )
-        else:
-            done = self.do(self.store.fail(job, code="engine_error", error="It failed."))
-        assert done == current
-        if current:
-            self.ends[job.id] = "COMPLETED" if success else "FAILED"
+        assert self.change(self.store.begin(job), happens) in (DIED, current)
+
+    @rule(job=held, step=st.integers(1, 4), preview=st.sampled_from([None, b"preview"]))
+    def record_step(self, job, step, preview):
+        current = self.is_current(job)
+
+        def happens() -> None:
+            if current:
+                self.known[job.id].step = step
+
+        assert self.change(self.store.record_step(job, step, preview), happens) in (DIED, current)
+
+    @rule(job=held)
+    def record_stage(self, job):
+        current = self.is_current(job)
+        assert self.change(self.store.record_stage(job, "fetching")) in (DIED, current)
+
+    @rule(jobs=st.lists(held, max_size=4))
+    def extend(self, jobs):
+        current = {job.id for job in jobs if self.is_current(job)}
+
+        def happens() -> None:
+            for job_id in current:
+                self.known[job_id].lapsed = False
+
+        assert self.change(self.store.extend_leases(jobs, 30), happens) in (DIED, current)
+
+    @rule(job=consumes(held), pictures=st.integers(1, 2))
+    def complete(self, job, pictures):
+        current = self.is_current(job)
+        names = [f"{uuid.uuid4().hex}.png" for _ in range(pictures)]
+
+        def happens() -> None:
+            if current:
+                known = self.known[job.id]
+                known.finish("completed")
+                known.step = 4
+                known.files |= {f"output {name}": name for name in names}
+
+        assert self.change(self.end_completed(job, names), happens) in (DIED, current)
+
+    @rule(job=consumes(held), cancel_first=st.booleans())
+    def complete_while_it_is_cancelled(self, job, cancel_first):
+        """Both in one transaction: the first of them is the end."""
+        current = self.is_current(job)
+        name = f"{uuid.uuid4().hex}.png"
+        known = self.own(job.id, job.account_id)
+        open_still = known is not None and known.end is None
+        completes = current and not cancel_first
+
+        def happens() -> None:
+            if completes:
+                known.finish("completed")
+                known.step = 4
+                known.files["output"] = name
+            elif open_still:
+                known.finish("cancelled")
+
+        changes = [self.end_completed(job, [name]), self.store.cancel(job.id, job.account_id)]
+        done = self.change(self.together(*(changes[::-1] if cancel_first else changes)), happens)
+        if done is not DIED:
+            completed, (_, cancelled) = done[::-1] if cancel_first else done
+            assert (completed, cancelled) == (completes, open_still and not completes)
+
+    def end_completed(self, job: Job, names: list[str]) -> Awaitable[bool]:
+        return self.store.complete(
+            job,
+            images=[{"file_name": name} for name in names],
+            inference_seconds=0.1,
+            warnings=[],
+            outputs=[stored_file(name, job.account_id, "output", job.id) for name in names],
+        )
+
+    @rule(job=consumes(held))
+    def fail(self, job):
+        current = self.is_current(job)
+
+        def happens() -> None:
+            if current:
+                self.known[job.id].finish("engine_error")
+
+        change = self.store.fail(job, code="engine_error", error="It failed.")
+        assert self.change(change, happens) in (DIED, current)
 
     @rule(job=consumes(held), attempt=st.booleans())
     def release(self, job, attempt):
-        if job is None:
-            return
-        current = self.current(job)
-        assert self.do(self.store.release(job, count_attempt=attempt)) == current
-        if current:
-            self.tokens[job.id] = -1
+        current = self.is_current(job)
 
-    @rule(data=st.data())
-    def cancel(self, data):
-        if not self.tokens:
-            return
-        job_id = data.draw(st.sampled_from(sorted(self.tokens)))
-        job = self.do(self.store.get(job_id))
-        _, ended = self.do(self.store.cancel(job_id, job.account_id))
-        assert ended == (job_id not in self.ends)
-        self.ends.setdefault(job_id, "FAILED")
+        def happens() -> None:
+            if current:
+                self.known[job.id].free(attempt=attempt)
 
-    @rule()
-    def restart(self):
-        self.do(self.database.close())
-        self.open()
-        self.do(self.store.free_leases())
-        for job_id in self.tokens:
-            if job_id not in self.ends:
-                self.tokens[job_id] = -1
+        assert self.change(self.store.release(job, count_attempt=attempt), happens) in (DIED, current)
+
+    # The service itself.
+
+    @precondition(lambda self: any(known.token != FREE for known in self.known.values()))
+    @rule(only_lapsed=st.booleans())
+    def free_leases(self, only_lapsed):
+        freed = [
+            known
+            for known in self.known.values()
+            if known.token != FREE and (known.lapsed or not only_lapsed)
+        ]
+
+        def happens() -> None:
+            for known in freed:
+                known.free()
+
+        change = self.store.free_leases(time.time() if only_lapsed else None)
+        assert self.change(change, happens) in (DIED, len(freed))
+
+    @precondition(lambda self: self.known)
+    @rule(share=st.floats(0, 1))
+    def expire_waiting(self, share):
+        rows = self.look()[0]
+        times = sorted(row.created_at for row in rows.values())
+        before = [0.0, *times][int(share * len(times))]
+        expired = [
+            known
+            for job_id, known in self.known.items()
+            if known.token == FREE and known.end is None and rows[job_id].created_at < before
+        ]
+
+        def happens() -> None:
+            for known in expired:
+                known.finish("expired")
+
+        assert self.change(self.store.expire_waiting(before), happens) in (DIED, len(expired))
+
+    @precondition(lambda self: any(known.end for known in self.known.values()))
+    @rule(limit=st.integers(1, 3))
+    def forget_ended(self, limit):
+        ended = {job_id for job_id, known in self.known.items() if known.end is not None}
+        count = min(limit, len(ended))
+
+        def happens() -> None:
+            gone = self.known.keys() - self.look()[0].keys()
+            assert gone <= ended
+            assert len(gone) == count
+            for job_id in gone:
+                self.forget(job_id)
+
+        assert self.change(self.store.forget_ended(time.time() + 1, limit), happens) in (DIED, count)
 
     @invariant()
-    def every_job_is_where_it_should_be(self):
-        for job_id in self.tokens:
-            job = self.do(self.store.get(job_id))
-            assert job is not None, "an acknowledged job was lost"
-            assert job.version >= self.versions.get(job_id, 0), "a version went back"
-            self.versions[job_id] = job.version
-            if job_id in self.ends:
-                assert job.status == self.ends[job_id], "an end was changed"
-                assert job.ended_at is not None
-                assert job.lease_expires_at is None
+    def every_row_is_as_the_model_has_it(self):
+        jobs, files = self.look()
+        assert jobs.keys() == self.known.keys()
+        for job_id, known in self.known.items():
+            job = jobs[job_id]
+            assert job.version >= known.version, "a version went back"
+            known.version = job.version
+            assert (job.step, job.attempts) == (known.step, known.attempts)
+            assert (job.lease_expires_at is not None) == (known.token != FREE)
+            assert (job.ended_at is not None) == (known.end is not None)
+            if known.end is None:
+                assert job.status == ("PROCESSING" if known.begun else "QUEUED")
+                assert known.token in (FREE, job.token)
+            elif known.end == "completed":
+                assert job.status == "COMPLETED"
             else:
-                assert job.status in ("QUEUED", "PROCESSING")
-                assert job.ended_at is None
-                assert (job.lease_expires_at is None) == (self.tokens[job_id] == -1)
+                assert (job.status, job.error_code) == ("FAILED", known.end)
+        named = {name: job_id for job_id, known in self.known.items() for name in known.files.values()}
+        assert files.keys() == named.keys() | self.let_go
+        for name, file in files.items():
+            job_id = named.get(name)
+            assert file.job_id == job_id
+            used = job_id is not None and (self.known[job_id].end is None or file.kind == "output")
+            assert (file.expires_at > time.time()) == used, f"a file of kind {file.kind} is kept wrongly"
 
     def teardown(self):
         self.do(self.database.close())
         self.loop.close()
-        shutil.rmtree(self.folder)
+        self.closing.close()
+
+
+def stored_file(name: str, account_id: str, kind: str, job_id: str | None = None) -> StoredFile:
+    now = time.time()
+    return StoredFile(
+        name=name,
+        account_id=account_id,
+        kind=kind,
+        content_type="image/png",
+        size=1,
+        created_at=now,
+        job_id=job_id,
+        expires_at=now + 1000,
+    )
 
 
 TestStoreMachine = StoreMachine.TestCase
-TestStoreMachine.settings = settings(max_examples=15, stateful_step_count=30, deadline=None)
+TestStoreMachine.settings = settings(max_examples=HISTORIES, stateful_step_count=40, deadline=None)

@@ -6,7 +6,7 @@ import errno
 
 import httpx2
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
 from sqlalchemy.exc import OperationalError
 
@@ -49,6 +49,10 @@ async def http():
 
         return StreamingResponse(body())
 
+    @app.post("/read")
+    async def read(request: Request):
+        return len(await request.body())
+
     transport = httpx2.ASGITransport(app)
     async with httpx2.AsyncClient(transport=transport, base_url="http://service") as client:
         yield client
@@ -86,3 +90,24 @@ async def test_an_answer_that_breaks_off_tells_nothing_more(http, caplog):
         await http.get("/halfway")
     assert raised.value.__suppress_context__
     assert SECRET not in caplog.text
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "GZip", "deflate", "br", "zstd", "gzip, identity"])
+async def test_a_compressed_body_is_refused_unopened(http, encoding):
+    answer = await http.post("/read", content=b"\x1f\x8b", headers={"content-encoding": encoding})
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
+    assert "without Content-Encoding" in answer.json()["error"]
+    plain = await http.post("/read", content=b"{}", headers={"content-encoding": "identity"})
+    assert (plain.status_code, plain.json()) == (200, 2)
+
+
+async def test_a_body_over_the_limit_is_refused(http):
+    announced = await http.post("/read", content=bytes(1001))
+    assert (announced.status_code, announced.json()["code"]) == (413, "too_large")
+
+    async def go_on():
+        for _ in range(11):
+            yield bytes(100)
+
+    assert (await http.post("/read", content=go_on())).status_code == 413
+    assert (await http.post("/read", content=bytes(1000))).json() == 1000

@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import (
@@ -27,6 +28,10 @@ from ..errors import (
 )
 
 log = logging.getLogger(__name__)
+
+
+CLIENT_LEFT = 499
+"""What the log tells as the status of a request whose client left before it was whole."""
 
 
 class ErrorBody(BaseModel):
@@ -93,6 +98,9 @@ class RequestId:
 
         try:
             await self.app(scope, receive, send_with_id)
+        except ClientDisconnect:
+            # Nobody is there to be answered.
+            answered = CLIENT_LEFT
         except Exception as error:
             # Its own words may quote a URL or a prompt; its place in the code does not.
             places = "".join(traceback.format_tb(error.__traceback__))
@@ -118,7 +126,10 @@ class RequestId:
 
 
 class BodyLimit:
-    """Refuses bodies over a limit, whether their length is announced or they just go on."""
+    """Refuses bodies over a limit, whether their length is announced or they just go on.
+
+    And compressed ones: none is ever unpacked, so that nothing can grow.
+    """
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         self.app = app
@@ -131,7 +142,12 @@ class BodyLimit:
         error = TooLarge(
             f"The body is larger than {self.max_bytes // 1_000_000} MB; send a smaller picture, or its URL."
         )
-        announced = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+        headers = dict(scope["headers"])
+        if headers.get(b"content-encoding", b"identity").strip().lower() not in (b"", b"identity"):
+            compressed = InvalidRequest("The body is compressed; send it as it is, without Content-Encoding.")
+            await _answer(Request(scope), compressed)(scope, receive, send)
+            return
+        announced = headers.get(b"content-length", b"0")
         if announced.isdigit() and int(announced) > self.max_bytes:
             await _answer(Request(scope), error)(scope, receive, send)
             return

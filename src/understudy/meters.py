@@ -1,8 +1,8 @@
-"""What is counted for Prometheus: jobs submitted and ended, how long they waited and computed."""
+"""What is counted for Prometheus; docs/operations.md tells each meter and what to be alerted by."""
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300, 600)
 
@@ -27,6 +27,9 @@ class Meters:
             ["code"],
             registry=self.registry,
         )
+        # From the start at zero, or the first loss would not count as an increase.
+        for code in ("worker_died", "worker_hung", "engine_load_failed"):
+            self.worker_losses.labels(code)
         self.queue_seconds = Histogram(
             "understudy_job_queue_seconds",
             "From submit to a worker's first message.",
@@ -40,4 +43,9 @@ class Meters:
             registry=self.registry,
         )
         self.jobs = Gauge("understudy_jobs", "Jobs by status.", ["status"], registry=self.registry)
+        self.free_bytes = Gauge(
+            "understudy_data_dir_free_bytes", "Free space of the data folder's disk.", registry=self.registry
+        )
+        # Open files and their limit, memory, processor time, start.
+        ProcessCollector(registry=self.registry)
         self.workers = Gauge("understudy_workers", "Workers by state.", ["state"], registry=self.registry)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections import Counter
 from typing import Any
 
 from fastapi import APIRouter
@@ -9,10 +11,14 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 
+from ..executors import WorkerState
 from .access import Running
 from .failures import describe_errors
 
 router = APIRouter(tags=["Operations"])
+
+WORKER_STATES = ("stopped", "starting", "idle", "busy", "failed")
+"""States of workers as the meters tell them; failed: the last start did not succeed."""
 
 
 class LiveBody(BaseModel):
@@ -81,7 +87,12 @@ async def read_metrics(service: Running) -> Response:
     meters = service.meters
     for status, count in (await service.store.count_by_status()).items():
         meters.jobs.labels(status).set(count)
-    states = [worker.state for worker in service.executor.describe_workers()]
-    for state in ("stopped", "starting", "idle", "busy"):
-        meters.workers.labels(state).set(states.count(state))
+    states = Counter(map(_name_state, service.executor.describe_workers()))
+    for state in WORKER_STATES:
+        meters.workers.labels(state).set(states[state])
+    meters.free_bytes.set(shutil.disk_usage(service.settings.data_dir).free)
     return Response(generate_latest(meters.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+def _name_state(worker: WorkerState) -> str:
+    return "failed" if worker.state == "stopped" and worker.failure else worker.state

@@ -6,11 +6,12 @@ what is logged of a request is the route it took, never the address it came by.
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 import time
 import traceback
+
+import msgspec
 
 _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -24,13 +25,24 @@ class JsonFormatter(logging.Formatter):
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
             + f".{int(record.msecs):03}Z",
             "level": record.levelname.lower(),
-            "event": record.getMessage(),
+            **_describe(record),
         }
         line |= {name: value for name, value in vars(record).items() if name not in _PLAIN}
         if record.exc_info and record.exc_info[0] is not None:
             line["error"] = record.exc_info[0].__name__
             line["places"] = "".join(traceback.format_tb(record.exc_info[2]))
-        return json.dumps(line, default=str)
+        return msgspec.json.encode(line, enc_hook=str).decode()
+
+
+def _describe(record: logging.LogRecord) -> dict[str, str]:
+    """What a record says; of a library's the first line before anything is filled in.
+
+    What a library fills in may be a request, an address, or an exception that quotes them.
+    """
+    if record.name.partition(".")[0] == "understudy":
+        return {"event": record.getMessage()}
+    first = str(record.msg).partition("\n")[0]
+    return {"event": "library_message", "logger": record.name, "message": first}
 
 
 def start_logging(level: str) -> None:
@@ -41,6 +53,7 @@ def start_logging(level: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("understudy").setLevel(level.upper())
+    logging.captureWarnings(True)
     # Their own lines at this level would quote requests and addresses.
     for name in ("httpx2", "httpcore2", "asyncio", "uvicorn"):
         other = logging.getLogger(name)

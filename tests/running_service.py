@@ -21,6 +21,8 @@ class RunningService:
     `url` has no path; `key` is the key that its first start made.
     """
 
+    command = (sys.executable, "-m", "understudy.cli")
+
     def __init__(self, data_dir: Path, picture_path: Path, settings: Mapping[str, object]) -> None:
         self.data_dir = data_dir
         self.picture_path = picture_path
@@ -34,7 +36,7 @@ class RunningService:
         """Start it and wait until it listens."""
         self.process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "understudy.cli", "serve"),
+                *(*self.command, "serve"),
                 *("--host", "127.0.0.1", "--port", "0", "--data-dir", str(self.data_dir)),
             ],
             env={**os.environ, **self._settings},

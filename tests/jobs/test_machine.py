@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -569,5 +570,6 @@ def stored_file(name: str, account_id: str, kind: str, job_id: str | None = None
     )
 
 
-TestStoreMachine = StoreMachine.TestCase
+# A history that fails is made small first, which takes minutes.
+TestStoreMachine = pytest.mark.timeout(900)(StoreMachine.TestCase)
 TestStoreMachine.settings = settings(max_examples=HISTORIES, stateful_step_count=40, deadline=None)

@@ -49,8 +49,9 @@ format: setup  ## Format, and mend what can be mended
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: setup  ## Measure this machine, into benchmarks/RESULTS.md
-	$(BIN)/python benchmarks/bench.py
+bench: setup  ## Measure this machine, into benchmarks/RESULTS.md; ONLY="queue polls" for some sections
+	@$(PIP) install -c constraints.txt -e '.[bench]'
+	$(BIN)/python benchmarks/bench.py $(ONLY)
 
 clean:  ## Remove what was made here, .venv and demo/ included; data/ stays
 	rm -rf $(VENV) demo build dist models/toon/build src/*.egg-info models/toon/src/*.egg-info

@@ -21,6 +21,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import large_table
+import other_queues
 import psutil
 import service_start
 import status_polls
@@ -44,6 +45,7 @@ class Section:
 SECTIONS = {
     "queue": Section("The queue: submit to COMPLETED", throughput.measure),
     "polls": Section("Status polls", status_polls.measure),
+    "peers": Section("The queue beside others", other_queues.measure),
     "scale": Section("The store with large tables", large_table.measure, by_default=False),
     "start": Section("From start to picture, the embedded engine", service_start.measure),
 }

@@ -52,7 +52,8 @@ def build_request(method: str, url: str, headers: dict[str, str] | None = None, 
     """A request as the bytes that go over the line; `body` is sent as JSON."""
     parts = urlsplit(url)
     data = b"" if body is None else json.dumps(body).encode()
-    lines = [f"{method} {parts.path} HTTP/1.1", f"Host: {parts.netloc}"]
+    path = f"{parts.path}?{parts.query}" if parts.query else parts.path
+    lines = [f"{method} {path} HTTP/1.1", f"Host: {parts.netloc}"]
     lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
     if body is not None:
         lines += ["Content-Type: application/json", f"Content-Length: {len(data)}"]

@@ -62,6 +62,7 @@ class Database:
         self._engine = engine
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="read")
         self._reading = threading.local()
+        self._looking: Connection | None = None
         self._connections: list[Connection] = []
         self._changes: queue.SimpleQueue[_Change | None] = queue.SimpleQueue()
         # Here, so that a database that cannot be opened is the opener's error.
@@ -77,7 +78,18 @@ class Database:
 
     async def read(self, ask: Callable[[Connection], T]) -> T:
         """What `ask` finds in a consistent view of the database."""
-        return await asyncio.get_running_loop().run_in_executor(self._readers, self._ask, ask)
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._ask_beside, ask)
+
+    async def look(self, ask: Callable[[Connection], T]) -> T:
+        """What `ask` finds by a key: a row or none.
+
+        In the event loop's own thread, since handing over such a read costs more than the read;
+        no writer can hold it up.
+        """
+        if self._looking is None:
+            self._looking = self._engine.connect()
+            self._connections.append(self._looking)
+        return _ask(self._looking, ask)
 
     async def write(self, change: Callable[[Connection], T]) -> T:
         """Carry out a change in a transaction; it is on disk when this returns.
@@ -102,15 +114,12 @@ class Database:
             connection.close()
         self._engine.dispose()
 
-    def _ask(self, ask: Callable[[Connection], T]) -> T:
+    def _ask_beside(self, ask: Callable[[Connection], T]) -> T:
         connection = getattr(self._reading, "connection", None)
         if connection is None:
             connection = self._reading.connection = self._engine.connect()
             self._connections.append(connection)
-        try:
-            return ask(connection)
-        finally:
-            connection.rollback()
+        return _ask(connection, ask)
 
     def _write_batches(self) -> None:
         ends = False
@@ -147,6 +156,13 @@ def migrate_database(data_dir: Path) -> None:
                 alembic.command.upgrade(config, "head")
     finally:
         engine.dispose()
+
+
+def _ask(connection: Connection, ask: Callable[[Connection], T]) -> T:
+    try:
+        return ask(connection)
+    finally:
+        connection.rollback()
 
 
 def _write_batch(connection: Connection, changes: list[_Change]) -> None:
@@ -187,7 +203,7 @@ def _resolve(changes: list[_Change]) -> None:
 def _open_engine(data_dir: Path) -> Engine:
     engine = create_engine(
         f"sqlite:///{(data_dir / 'understudy.sqlite3').absolute()}",
-        pool_size=READERS + 2,
+        pool_size=READERS + 3,
         connect_args={"check_same_thread": False},
         # A statement's values are prompts and addresses: no error message may carry them.
         hide_parameters=True,

@@ -81,7 +81,7 @@ class KeyStore:
     async def find(self, key: str) -> Key | None:
         """The row of a key that may be used; None when it is unknown or revoked."""
         values = {"digest": digest_key(key)}
-        row = await self.database.read(
+        row = await self.database.look(
             lambda connection: connection.execute(_find_working, values).one_or_none()
         )
         return None if row is None else Key(**row._mapping)

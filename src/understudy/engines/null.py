@@ -13,7 +13,7 @@ class NullEngine:
     name = "null"
     version = "1"
     device = "cpu"
-    batch_size = 16
+    batch_size = 64
 
     def draw(self, request: DrawRequest, on_step: OnStep) -> DrawResult:
         """A picture of one colour.

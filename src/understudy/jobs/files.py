@@ -44,7 +44,7 @@ class FileStore:
     async def find(self, name: str) -> StoredFile | None:
         """A file's row; None when there is none or its time is over."""
         values = {"name": name, "now": time.time()}
-        row = await self.database.read(lambda connection: connection.execute(_find, values).one_or_none())
+        row = await self.database.look(lambda connection: connection.execute(_find, values).one_or_none())
         return None if row is None else StoredFile(**row._mapping)
 
     async def hold(self, name: str, until: float) -> None:

@@ -71,15 +71,16 @@ class Store:
             "attempts": 0,
             "created_at": time.time(),
         }
+        unplaced = Job(sequence=0, turn=0, **_NOTHING_YET, **values)
+        values["of_key"] = new.key_id
         rows = [replace(file, job_id=new.id) for file in inputs]
 
         def write(connection: Connection) -> Job | None:
             if not self._has_room(connection, queue_limit):
                 return None
-            turn = connection.scalar(_next_turn, {"key_id": new.key_id})
-            row = connection.execute(_insert_job, {**values, "turn": turn}).one()
+            row = connection.execute(_insert_job, values).one()
             insert_files(connection, rows)
-            return _job(row)
+            return replace(unplaced, sequence=row.sequence, turn=row.turn)
 
         job = await self.database.write(write)
         if job is None:
@@ -93,7 +94,7 @@ class Store:
 
     async def get(self, job_id: str, account_id: str | None = None) -> Job | None:
         """A job by its id; None when there is none, or when it is not this account's."""
-        row = await self.database.read(
+        row = await self.database.look(
             lambda connection: connection.execute(_select_job, {"job_id": job_id}).one_or_none()
         )
         if row is None or (account_id is not None and row.account_id != account_id):
@@ -356,17 +357,30 @@ class Store:
 
 
 _select_job = select(jobs).where(jobs.c.id == bindparam("job_id"))
-_insert_job = insert(jobs).returning(*jobs.c)
 _count_queued = select(func.count()).where(jobs.c.status == "QUEUED", unended)
 
 _own_last = (
-    select(func.max(jobs.c.turn)).where(jobs.c.key_id == bindparam("key_id"), unended).scalar_subquery()
+    select(func.max(jobs.c.turn)).where(jobs.c.key_id == bindparam("of_key"), unended).scalar_subquery()
 )
 _served = select(func.min(jobs.c.turn)).where(unended).scalar_subquery()
 _own_next, _served_now = func.coalesce(_own_last + 1, 0), func.coalesce(_served, 0)
-_next_turn = select(case((_own_next > _served_now, _own_next), else_=_served_now))
+_next_turn = select(case((_own_next > _served_now, _own_next), else_=_served_now)).scalar_subquery()
+_insert_job = insert(jobs).values(turn=_next_turn).returning(jobs.c.sequence, jobs.c.turn)
 
 # Statements of the hot path are built once: building one costs as much as running it.
+
+_NOTHING_YET: dict[str, Any] = dict.fromkeys(
+    (
+        "preview",
+        "lease_expires_at",
+        "started_at",
+        "ended_at",
+        "images",
+        "inference_seconds",
+        "error_code",
+        "error",
+    )
+)
 
 _BACK_IN_QUEUE: dict[str, Any] = {
     "status": "QUEUED",

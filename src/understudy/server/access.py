@@ -53,37 +53,45 @@ class KeyCache:
 
 async def authenticate(
     request: Request,
-    service: Annotated[Service, Depends(get_service)],
-    header: Annotated[str | None, Security(_header)],
-    bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
+    header: Annotated[str | None, Security(_header)] = None,
+    bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)] = None,
 ) -> Key:
-    """The key that the request carries.
+    """The key that the request carries; `header` and `bearer` are there for OpenAPI's sake.
 
     Raises:
         NotAuthenticated: it carries none, or one that is unknown or revoked.
     """
-    key = header or (bearer.credentials if bearer else None)
+    key = _read_key(request)
     if not key:
         raise NotAuthenticated("Send your API key in the header x-api-key.")
-    row = await request.app.state.key_cache.find(service, key)
+    row = await request.app.state.key_cache.find(request.app.state.service, key)
     if row is None:
         raise NotAuthenticated("The API key is unknown or revoked; make one with `understudy keys create`.")
     return row
 
 
-async def refuse_while_stopping(service: Annotated[Service, Depends(get_service)]) -> None:
+async def refuse_while_stopping(request: Request) -> None:
     """Refuse new jobs while the service stops.
 
     Raises:
         ServiceError: it is stopping (`shutting_down`).
     """
-    if service.stopping.is_set():
+    if request.app.state.service.stopping.is_set():
         raise ServiceError(
             "The service is stopping; send the request again in a moment.",
             code="shutting_down",
             status=503,
             retry_after_seconds=5,
         )
+
+
+def _read_key(request: Request) -> str:
+    """What stands in x-api-key, or else after `Bearer` in Authorization; empty when neither is there."""
+    key = request.headers.get("x-api-key")
+    if key:
+        return key
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
 
 
 Caller = Annotated[Key, Depends(authenticate)]

@@ -46,7 +46,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(RequestId)
     install_failures(app)
-    for router in ROUTERS:
-        app.include_router(router)
     app.state.routes = [route for router in ROUTERS for route in router.routes]
+    # Not included as routers, which would look each request's route up twice.
+    app.router.routes.extend(app.state.routes)
     return app

@@ -22,9 +22,10 @@ from .access import Caller, Running, refuse_while_stopping
 from .bodies import FailedBody, SubmitBody, base_url, failed_body, request_not_found, submit_body
 from .failures import describe_errors
 from .intake import JSON_PARAMETERS, forget_files, read_request
+from .routes import DirectRoute
 from .service import Service
 
-router = APIRouter(tags=["Generate"])
+router = APIRouter(route_class=DirectRoute, tags=["Generate"])
 
 
 class DryRunBody(BaseModel):

@@ -31,9 +31,10 @@ from .bodies import (
     status_body,
 )
 from .failures import describe_errors
+from .routes import DirectRoute
 from .service import Service
 
-router = APIRouter(tags=["Requests"])
+router = APIRouter(route_class=DirectRoute, tags=["Requests"])
 
 HEARTBEAT_SECONDS = 15.0
 """A comment keeps an event stream open that has nothing to say."""

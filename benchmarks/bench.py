@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+import disk
 import large_table
 import other_queues
 import psutil
@@ -43,6 +44,7 @@ class Section:
 
 
 SECTIONS = {
+    "disk": Section("What the disk allows", disk.measure),
     "queue": Section("The queue: submit to COMPLETED", throughput.measure),
     "polls": Section("Status polls", status_polls.measure),
     "peers": Section("The queue beside others", other_queues.measure),

@@ -37,7 +37,7 @@ from ..errors import RateLimited
 from .events import ChangeFeed
 from .files import StoredFile, expire_inputs, insert_files
 from .job import ENDED, Job, NewJob
-from .tables import files, jobs, unended, waiting
+from .tables import failed, files, jobs, processing, queued, unended, waiting
 
 
 class Store:
@@ -122,12 +122,11 @@ class Store:
 
     async def count_by_status(self) -> dict[str, int]:
         """How many jobs are QUEUED and PROCESSING."""
-        statuses = ("QUEUED", "PROCESSING")
 
         def ask(connection: Connection) -> dict[str, int]:
             return {
-                status: connection.scalar(select(func.count()).where(jobs.c.status == status, unended)) or 0
-                for status in statuses
+                "QUEUED": connection.scalar(_count_queued) or 0,
+                "PROCESSING": connection.scalar(_count_processing) or 0,
             }
 
         return await self.database.read(ask)
@@ -140,7 +139,7 @@ class Store:
         if before is not None:
             query = query.where(jobs.c.sequence < before)
         if status is not None:
-            query = query.where(jobs.c.status == status)
+            query = query.where(*_of_status[status])
         query = query.order_by(jobs.c.sequence.desc()).limit(limit)
         return [_job(row) for row in await self.database.read(lambda c: c.execute(query).all())]
 
@@ -357,7 +356,8 @@ class Store:
 
 
 _select_job = select(jobs).where(jobs.c.id == bindparam("job_id"))
-_count_queued = select(func.count()).where(jobs.c.status == "QUEUED", unended)
+_count_queued = select(func.count()).where(queued, unended)
+_count_processing = select(func.count()).where(processing, unended)
 
 _own_last = (
     select(func.max(jobs.c.turn)).where(jobs.c.key_id == bindparam("of_key"), unended).scalar_subquery()
@@ -366,6 +366,13 @@ _served = select(func.min(jobs.c.turn)).where(unended).scalar_subquery()
 _own_next, _served_now = func.coalesce(_own_last + 1, 0), func.coalesce(_served, 0)
 _next_turn = select(case((_own_next > _served_now, _own_next), else_=_served_now)).scalar_subquery()
 _insert_job = insert(jobs).values(turn=_next_turn).returning(jobs.c.sequence, jobs.c.turn)
+
+_of_status: dict[str, tuple[Any, ...]] = {
+    "QUEUED": (queued, unended),
+    "PROCESSING": (processing, unended),
+    "COMPLETED": (jobs.c.status == "COMPLETED",),
+    "FAILED": (failed,),
+}
 
 # Statements of the hot path are built once: building one costs as much as running it.
 

@@ -19,6 +19,7 @@ from sqlalchemy import (
     Table,
     Text,
     and_,
+    literal_column,
 )
 
 from ..database import metadata
@@ -61,11 +62,20 @@ jobs = Table(
     Column("error", Text),
 )
 
-waiting = and_(jobs.c.status == "QUEUED", jobs.c.lease_expires_at.is_(None))
+# In the words of the statement and not as a bound value: a planner that does not know the value
+# cannot see that a partial index has the rows.
+queued = jobs.c.status == literal_column("'QUEUED'")
+processing = jobs.c.status == literal_column("'PROCESSING'")
+failed = jobs.c.status == literal_column("'FAILED'")
+
+waiting = and_(queued, jobs.c.lease_expires_at.is_(None))
 """Jobs that nobody holds."""
 
 unended = jobs.c.ended_at.is_(None)
 """Jobs that have no end yet: waiting, held or running."""
+
+ended = jobs.c.ended_at.is_not(None)
+"""Jobs that have their end."""
 
 Index("ix_jobs_waiting", jobs.c.turn, jobs.c.sequence, sqlite_where=waiting, postgresql_where=waiting)
 Index("ix_jobs_turn", jobs.c.turn, sqlite_where=unended, postgresql_where=unended)
@@ -83,7 +93,15 @@ Index(
     postgresql_where=jobs.c.lease_expires_at.is_not(None),
 )
 Index("ix_jobs_account", jobs.c.account_id, jobs.c.sequence)
-Index("ix_jobs_ended", jobs.c.ended_at)
+Index("ix_jobs_ended", jobs.c.ended_at, sqlite_where=ended, postgresql_where=ended)
+Index("ix_jobs_waiting_since", jobs.c.created_at, sqlite_where=waiting, postgresql_where=waiting)
+Index(
+    "ix_jobs_failed",
+    jobs.c.account_id,
+    jobs.c.sequence,
+    sqlite_where=failed,
+    postgresql_where=failed,
+)
 
 files = Table(
     "files",

@@ -326,7 +326,7 @@ def _read_manifest(archive: tarfile.TarFile, members: dict[str, tarfile.TarInfo]
         digests, revision, version = manifest["digests"], manifest["revision"], manifest["version"]
     except (ValueError, KeyError, TypeError):
         raise _Unusable("its manifest is damaged") from None
-    if manifest["format"] != FORMAT or revision not in _list_revisions():
+    if manifest["format"] != FORMAT or revision not in list_revisions():
         raise _Unusable(f"it was made by version {version}, which is newer than this one; install that one")
     if members.keys() - {MANIFEST} != digests.keys() or DATABASE not in digests:
         raise _Unusable("not all that its manifest names is there")
@@ -336,12 +336,12 @@ def _read_manifest(archive: tarfile.TarFile, members: dict[str, tarfile.TarInfo]
     return manifest
 
 
-def _list_revisions() -> set[str]:
-    """Every revision of the schema that this version knows."""
+def list_revisions() -> list[str]:
+    """Every revision of the schema that this version knows, the newest first."""
     from alembic.script import ScriptDirectory
 
     scripts = ScriptDirectory(str(files("understudy") / "migrations"))
-    return {script.revision for script in scripts.walk_revisions()}
+    return [script.revision for script in scripts.walk_revisions()]
 
 
 @contextmanager

@@ -22,6 +22,8 @@ from pathlib import Path
 
 import disk
 import large_table
+import listeners
+import memory
 import other_queues
 import psutil
 import service_start
@@ -48,6 +50,8 @@ SECTIONS = {
     "queue": Section("The queue: submit to COMPLETED", throughput.measure),
     "polls": Section("Status polls", status_polls.measure),
     "peers": Section("The queue beside others", other_queues.measure),
+    "listeners": Section("A thousand listeners", listeners.measure, by_default=False),
+    "memory": Section("Memory over 200,000 jobs", memory.measure, by_default=False),
     "scale": Section("The store with large tables", large_table.measure, by_default=False),
     "start": Section("From start to picture, the embedded engine", service_start.measure),
 }

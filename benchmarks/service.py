@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +56,12 @@ class Server:
         """The sequence of the last job there is; 0 when there is none."""
         with closing(self._connect()) as connection:
             return connection.execute("SELECT max(sequence) FROM jobs").fetchone()[0] or 0
+
+    def find_ends(self, ids: Iterable[str]) -> dict[str, float]:
+        """When each of these jobs ended, as its row has it: seconds since the epoch."""
+        with closing(self._connect()) as connection:
+            query = "SELECT ended_at FROM jobs WHERE id = ?"
+            return {one: connection.execute(query, (one,)).fetchone()[0] for one in ids}
 
     def wait_until_completed(self, count: int, after: int = 0, timeout_seconds: float = 600) -> None:
         """Return when `count` jobs past the sequence `after` are COMPLETED, as another process reads it.

@@ -29,6 +29,9 @@ async def read_status(request_id: str) -> dict[str, Any]:
         "response_url": url,
         "metrics": {},
         "progress": 0.0,
+        "stage": "waiting",
+        "step": 0,
+        "steps": 10,
         "queue_position": 1,
         "eta_seconds": None,
     }

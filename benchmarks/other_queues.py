@@ -74,7 +74,8 @@ def measure(rounds: int) -> list[str]:
         "a kilobyte, flushed to disk with its name, and marks the job as done. The store alone, "
         "Procrastinate and DBOS stand behind the same bare FastAPI route; the whole service also checks "
         "key, parameters and picture, and draws in another process. PostgreSQL as it comes (every commit "
-        "flushed); DBOS in SQLite's WAL mode, its queue looked at every 20 ms. Medians of "
+        "flushed), two worker processes for Procrastinate; DBOS in SQLite's WAL mode, its queue looked at "
+        "every 20 ms. Medians of "
         f"{rounds} rounds in turn, each with a new database.",
         *missing,
         "",

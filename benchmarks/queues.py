@@ -31,6 +31,9 @@ RESULT = bytes(1000)
 AT_ONCE = 16
 """Jobs that are worked on at the same time; DBOS without a limit, which is faster."""
 
+WORKERS = 2
+"""Processes that work for Procrastinate: on two cores two are faster than one."""
+
 
 class DurableQueue(Protocol):
     """A queue and its worker."""
@@ -120,7 +123,7 @@ class StoreQueue:
 
 
 class ProcrastinateQueue:
-    """Procrastinate on PostgreSQL; its worker is a process of its own, as it is meant to be."""
+    """Procrastinate on PostgreSQL; its workers are processes of their own, as they are meant to be."""
 
     def __init__(self, folder: Path, database_url: str) -> None:
         import procrastinate
@@ -135,9 +138,8 @@ class ProcrastinateQueue:
         await self.app.open_async()
         await self.app.schema_manager.apply_schema_async()
         program = Path(__file__).with_name("procrastinate_worker.py")
-        self._worker = await asyncio.create_subprocess_exec(
-            sys.executable, program, self._folder, self._database_url
-        )
+        command = [sys.executable, program, self._folder, self._database_url]
+        self._workers = [await asyncio.create_subprocess_exec(*command) for _ in range(WORKERS)]
 
     async def submit(self, payload: dict[str, Any]) -> str:
         return str(await self._work.defer_async(payload=payload))
@@ -149,8 +151,9 @@ class ProcrastinateQueue:
         return row["done"]
 
     async def close(self) -> None:
-        self._worker.terminate()
-        await self._worker.wait()
+        for worker in self._workers:
+            worker.terminate()
+            await worker.wait()
         await self.app.close_async()
 
 

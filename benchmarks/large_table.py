@@ -41,6 +41,8 @@ ASKS = 200
 
 LIMIT = 1.5
 
+ASKED = Parameters(prompt="young man", ip_image="http://127.0.0.1:8000/files/x.png").model_dump(mode="json")
+
 # A busy service of some teams: a few keys have most of the jobs.
 KEYS = [(f"account-{number // 2}", f"key-{number}") for number in range(40)]
 SHARES = [1 / (number + 1) for number in range(len(KEYS))]
@@ -286,7 +288,6 @@ def make_job(
 ) -> tuple[NewJob, list[StoredFile]]:
     """A job as a submit makes it; each fifth has kept its own reference picture."""
     job_id = str(uuid.uuid4())
-    asked = Parameters(prompt=f"young man, red plaid shirt, page {number}", ip_image="x")
     inputs: dict[str, Any] = {
         "ip_image": {"file": f"{uuid.uuid4().hex}.png", "decoded": True, "name": "/files/x"}
     }
@@ -299,10 +300,10 @@ def make_job(
         account_id=account,
         key_id=key,
         model=MODEL,
-        parameters=asked.model_dump(mode="json"),
+        parameters={**ASKED, "prompt": f"young man, red plaid shirt, page {number}"},
         inputs=inputs,
-        seed=asked.seed,
-        steps=asked.steps,
+        seed=ASKED["seed"],
+        steps=ASKED["steps"],
     )
     return new, files
 

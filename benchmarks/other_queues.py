@@ -21,7 +21,7 @@ from postgres import find_postgres, run_postgres, tell_version
 from service import HERE, Server, make_folder, run_server, run_service
 from throughput import draw_pictures, run_round
 
-CLIENTS = {4: 200, 64: 960}
+CLIENTS = {4: 160, 64: 640}
 """How many jobs a round submits at how many clients."""
 
 OURS = "Understudy, the store alone"

@@ -18,7 +18,7 @@ from service import MODEL, Server, judge, run_bare_server, run_service
 from throughput import describe_job, draw_pictures, load_cells
 
 CLIENTS = (1, 4, 64)
-POLLS = 3000
+POLLS = 2000
 """Polls of a round."""
 
 POLLED_JOBS = 64

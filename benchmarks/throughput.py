@@ -18,7 +18,7 @@ from load import Load, build_request, send_load
 from PIL import Image
 from service import CHARACTER, MODEL, ROLES, Server, judge, run_bare_server, run_service
 
-CLIENTS = {1: 300, 4: 800, 64: 1920}
+CLIENTS = {1: 200, 4: 600, 64: 1280}
 """How many requests a round sends at how many clients."""
 
 FORMS = ("uploaded", "inline, the same", "inline, each another")

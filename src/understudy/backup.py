@@ -24,6 +24,7 @@ a file that every command refuses as damaged: neither half is ever taken for a w
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import io
@@ -100,7 +101,7 @@ def write_backup(data_dir: Path, target: Path) -> Backup:
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.unfinished-") as folder:
         unfinished = Path(folder) / target.name
         with open(unfinished, "xb", opener=_open_private) as file:
-            with _explain_damage(data_dir), tarfile.open(fileobj=file, mode="w") as tar:
+            with _explain_damage(data_dir, target), tarfile.open(fileobj=file, mode="w") as tar:
                 manifest, missing = _fill(_Archive(tar, data_dir), data_dir, Path(folder) / DATABASE)
             file.flush()
             os.fsync(file.fileno())
@@ -263,10 +264,12 @@ def _check_database(database: sqlite3.Connection) -> None:
 
 
 @contextmanager
-def _explain_damage(data_dir: Path) -> Iterator[None]:
+def _explain_damage(data_dir: Path, target: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target)) from None
         raise UnderstudyError(
             f"The database in {str(data_dir)!r} cannot be backed up ({error}); "
             "`understudy doctor` says more.",

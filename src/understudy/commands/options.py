@@ -30,6 +30,7 @@ DataDir = Annotated[
     Path | None,
     typer.Option(
         "--data-dir",
+        readable=False,  # what cannot be read is told by the command, as what is wrong with it
         help="Folder of the database and the pictures (UNDERSTUDY_DATA_DIR); [b]data[/b] if not given.",
         show_default=False,
     ),

@@ -186,7 +186,7 @@ def _check_absence(folder: Path) -> Iterator[Finding]:
 def check_pictures(settings: Settings) -> Iterator[Finding]:
     """Whether each row of a picture has its file and each file its row."""
     folder = settings.data_dir
-    if not (folder / DATABASE).is_file():
+    if not os.path.isfile(folder / DATABASE):
         return
     # Files before rows: bytes are there before their row, so that none is taken for a leftover.
     sizes = _list_files(folder)

@@ -160,32 +160,35 @@ def check_worker(settings: Settings) -> Iterator[Finding]:
             remedy="download the weights that are named above",
         )
         return
-    worker = asyncio.run(_try_worker(settings))
-    if worker.failure:
+    started = asyncio.run(_try_worker(settings))
+    if isinstance(started, str):
         yield Finding(
             name="Worker",
             state=FAIL,
-            detail=f"does not start: {worker.failure}",
+            detail=f"does not start: {started}",
             remedy="see what the worker itself said above, and the lines that fail",
         )
     else:
-        yield Finding(name="Worker", state=OK, detail=f"starts: {worker.engine} on {worker.device}")
+        yield Finding(name="Worker", state=OK, detail=f"starts: {started.engine} on {started.device}")
 
 
-async def _try_worker(settings: Settings) -> WorkerState:
-    """The state of one worker when it is ready or has failed; it is ended again."""
+async def _try_worker(settings: Settings) -> WorkerState | str:
+    """A worker that has carried out an empty run, or why it did not; it is ended again."""
+    from ...executors import WorkerLost
     from ...executors.local import LocalExecutor
+    from ...executors.messages import Run
 
     # What is not on this machine is not downloaded for a question.
     os.environ["HF_HUB_OFFLINE"] = "1"
     executor = LocalExecutor(settings.model_copy(update={"devices": 1, "worker_idle_seconds": 0}))
-    await executor.start()
     try:
-        while True:
-            (worker,) = executor.describe_workers()
-            if worker.failure or worker.state == "idle":
-                return worker
-            await asyncio.sleep(0.05)
+        async for _ in executor.run(Run(tasks=[], pictures={})):
+            pass
+        return executor.describe_workers()[0]
+    except WorkerLost as error:
+        return error.message
+    except OSError as error:
+        return f"its process cannot be started ({error.strerror})."
     finally:
         await executor.close()
 

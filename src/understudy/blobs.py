@@ -55,17 +55,21 @@ class BlobStore:
         await self.delete(await self.put("image/png", b"check"))
 
     def _write(self, name: str, data: bytes) -> None:
-        unfinished = self.folder / f"{name}.unfinished"
+        path, unfinished = self.folder / name, self.folder / f"{name}.unfinished"
         try:
             with open(unfinished, "xb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            unfinished.rename(self.folder / name)
+            unfinished.rename(path)
+            self._sync_folder()
         except BaseException:
             unfinished.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
             raise
-        # The name itself is on disk only when its folder is.
+
+    def _sync_folder(self) -> None:
+        # A file's name is on disk only when its folder is.
         folder = os.open(self.folder, os.O_RDONLY)
         try:
             os.fsync(folder)

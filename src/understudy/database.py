@@ -51,6 +51,7 @@ class _Change:
 
     carry_out: Callable[[Connection], Any]
     done: asyncio.Future[Any]
+    tell: Callable[[Any], None] | None
     result: Any = None
     error: Exception | None = None
 
@@ -91,14 +92,16 @@ class Database:
             self._connections.append(self._looking)
         return _ask(self._looking, ask)
 
-    async def write(self, change: Callable[[Connection], T]) -> T:
+    async def write(self, change: Callable[[Connection], T], tell: Callable[[T], None] | None = None) -> T:
         """Carry out a change in a transaction; it is on disk when this returns.
 
         A change is carried out though its caller be cancelled, who learns of that only afterwards:
-        whatever it then looks at shows what became of the change.
+        whatever it then looks at shows what became of the change. `tell` is called with the
+        change's result in the event loop, before anything else there can know of it; for a
+        cancelled caller too.
         """
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._changes.put(_Change(change, done))
+        self._changes.put(_Change(change, done, tell))
         try:
             return await asyncio.shield(done)
         except asyncio.CancelledError:
@@ -192,6 +195,8 @@ def _tell_results(changes: list[_Change]) -> None:
 
 def _resolve(changes: list[_Change]) -> None:
     for change in changes:
+        if change.error is None and change.tell is not None:
+            change.tell(change.result)
         if change.done.cancelled():
             continue
         if change.error is not None:

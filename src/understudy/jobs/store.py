@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from bisect import bisect_left
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -39,6 +40,15 @@ from .files import StoredFile, expire_inputs, insert_files
 from .job import ENDED, Job, NewJob
 from .tables import failed, files, jobs, processing, queued, unended, waiting
 
+SEEN_JOBS = 1000
+"""Jobs whose rows are remembered for those who look at them again before they change."""
+
+MEAN_JOBS = 20
+"""Completed jobs whose compute time tells how long the next will take."""
+
+MEAN_SECONDS = 1.0
+"""How long their mean is good for."""
+
 
 class Store:
     """Every question and change that touches jobs."""
@@ -48,6 +58,11 @@ class Store:
         self.feed = feed
         # At least as many as wait: counting them all at each submit would cost more than the rest.
         self._most_queued: int | None = None
+        # As they are in the database: whatever changes one makes it forgotten here.
+        self._seen: dict[str, Job] = {}
+        self._order: asyncio.Future[list[tuple[int, int]]] | None = None
+        self._order_at = 0.0
+        self._mean: tuple[float, float | None] | None = None
 
     # Submitting and looking.
 
@@ -82,24 +97,28 @@ class Store:
             insert_files(connection, rows)
             return replace(unplaced, sequence=row.sequence, turn=row.turn)
 
-        job = await self.database.write(write)
+        job = await self.database.write(write, lambda job: job and self._publish(job.id, queue=True))
         if job is None:
             raise RateLimited(
                 f"The queue is full ({queue_limit} jobs wait); try again in a few seconds.",
                 code="queue_full",
                 retry_after_seconds=5,
             )
-        self.feed.publish(job.id, queue=True)
         return job
 
     async def get(self, job_id: str, account_id: str | None = None) -> Job | None:
         """A job by its id; None when there is none, or when it is not this account's."""
-        row = await self.database.look(
-            lambda connection: connection.execute(_select_job, {"job_id": job_id}).one_or_none()
-        )
-        if row is None or (account_id is not None and row.account_id != account_id):
-            return None
-        return _job(row)
+        job = self._seen.get(job_id)
+        if job is None:
+            row = await self.database.look(
+                lambda connection: connection.execute(_select_job, {"job_id": job_id}).one_or_none()
+            )
+            if row is None:
+                return None
+            if len(self._seen) >= SEEN_JOBS:
+                self._seen.clear()
+            self._seen[job_id] = job = _job(row)
+        return job if account_id is None or job.account_id == account_id else None
 
     async def wait_until_ended(self, job: Job, timeout_seconds: float) -> Job | None:
         """The job when it has ended, or as it is when the time is over; None when it was deleted."""
@@ -114,11 +133,20 @@ class Store:
                     await changed.wait()
         return job
 
-    async def count_ahead(self, job: Job) -> int:
-        """How many waiting jobs have their turn before this one."""
-        before = or_(jobs.c.turn < job.turn, and_(jobs.c.turn == job.turn, jobs.c.sequence < job.sequence))
-        query = select(func.count()).where(waiting, before)
-        return await self.database.read(lambda connection: connection.scalar(query)) or 0
+    async def count_ahead(self, job: Job, age_seconds: float = 0.0) -> int:
+        """How many waiting jobs have their turn before this one.
+
+        With `age_seconds` it may be what was so that long ago: those who ask meanwhile share one
+        look at the queue.
+        """
+        now = time.time()
+        if age_seconds and (self._order is None or now - self._order_at > age_seconds):
+            look = self.database.read(lambda c: [tuple(row) for row in c.execute(_select_order)])
+            self._order, self._order_at = asyncio.ensure_future(look), now
+        if self._order is None or not job.created_at < self._order_at > now - age_seconds:
+            values = {"of_turn": job.turn, "of_sequence": job.sequence}
+            return await self.database.read(lambda c: c.scalar(_count_ahead, values)) or 0
+        return bisect_left(await asyncio.shield(self._order), (job.turn, job.sequence))
 
     async def count_by_status(self) -> dict[str, int]:
         """How many jobs are QUEUED and PROCESSING."""
@@ -143,17 +171,12 @@ class Store:
         query = query.order_by(jobs.c.sequence.desc()).limit(limit)
         return [_job(row) for row in await self.database.read(lambda c: c.execute(query).all())]
 
-    async def mean_inference_seconds(self, last: int = 20) -> float | None:
+    async def mean_inference_seconds(self) -> float | None:
         """The mean compute time of the last completed jobs; None when there is none."""
-        recent = (
-            select(jobs.c.inference_seconds)
-            .where(jobs.c.ended_at.is_not(None), jobs.c.status == "COMPLETED")
-            .order_by(jobs.c.ended_at.desc())
-            .limit(last)
-            .subquery()
-        )
-        query = select(func.avg(recent.c.inference_seconds))
-        return await self.database.read(lambda connection: connection.scalar(query))
+        now = time.monotonic()
+        if self._mean is None or now - self._mean[0] > MEAN_SECONDS:
+            self._mean = (now, await self.database.read(lambda c: c.scalar(_mean_inference)))
+        return self._mean[1]
 
     # Holding a job.
 
@@ -163,7 +186,10 @@ class Store:
         Jobs of the keys `but_not_of` are passed over.
         """
         values = {"limit": limit, "until": time.time() + lease_seconds, "but_not_of": list(but_not_of)}
-        rows = await self.database.write(lambda connection: connection.execute(_claim, values).all())
+        rows = await self.database.write(
+            lambda connection: connection.execute(_claim, values).all(),
+            lambda rows: self._publish_all([row.id for row in rows]),
+        )
         return sorted(map(_job, rows), key=lambda job: (job.turn, job.sequence))
 
     async def begin(self, job: Job, started_at: float | None = None) -> bool:
@@ -210,7 +236,11 @@ class Store:
             "new_warnings": [*job.warnings, *warnings],
             "started": started_at or time.time(),
         }
-        return await self._end(job, _complete, values, outputs)
+        completed = await self._end(job, _complete, values, outputs)
+        if completed and self._mean is not None and self._mean[1] is None:
+            # The first one: until now there was nothing to estimate by.
+            self._mean = None
+        return completed
 
     async def fail(self, job: Job, *, code: str, error: str) -> bool:
         """End a job FAILED. False when the lease is lost."""
@@ -252,15 +282,12 @@ class Store:
             row = connection.execute(select(jobs).where(mine)).one_or_none()
             return (None if row is None else _job(row)), ended
 
-        job, ended = await self.database.write(write)
-        if ended:
-            self.feed.publish(job_id, taken=True)
-        return job, ended
+        return await self.database.write(write, lambda end: end[1] and self._publish(job_id, taken=True))
 
     async def delete(self, job_id: str, account_id: str) -> bool:
         """Forget an ended job; its files expire now. False when there is none or it has no end yet."""
         mine = and_(jobs.c.id == job_id, jobs.c.account_id == account_id, jobs.c.status.in_(ENDED))
-        return bool(await self.database.write(lambda connection: _forget(connection, mine)))
+        return bool(await self.database.write(lambda c: _forget(c, mine), self._publish_all))
 
     async def free_leases(self, expired_before: float | None = None) -> int:
         """Put held jobs back in the queue without counting an attempt; return how many.
@@ -277,10 +304,12 @@ class Store:
             .values(**_BACK_IN_QUEUE, token=jobs.c.token + 1, version=jobs.c.version + 1)
             .returning(jobs.c.id)
         )
-        ids = await self.database.write(lambda connection: connection.scalars(free).all())
-        for job_id in ids:
-            self.feed.publish(job_id, queue=True, taken=True)
-        return len(ids)
+
+        def tell(ids: Sequence[str]) -> None:
+            for job_id in ids:
+                self._publish(job_id, queue=True, taken=True)
+
+        return len(await self.database.write(lambda connection: connection.scalars(free).all(), tell))
 
     async def expire_waiting(self, submitted_before: float) -> int:
         """End waiting jobs that were submitted before a time as FAILED (`expired`); return how many."""
@@ -303,10 +332,7 @@ class Store:
                 expire_inputs(connection, job_id, now)
             return ids
 
-        ids = await self.database.write(write)
-        for job_id in ids:
-            self.feed.publish(job_id)
-        return len(ids)
+        return len(await self.database.write(write, self._publish_all))
 
     async def forget_ended(self, ended_before: float, limit: int = 500) -> int:
         """Delete up to `limit` rows of jobs that ended before a time; their files expire now.
@@ -315,7 +341,7 @@ class Store:
         """
         some = select(jobs.c.sequence).where(jobs.c.ended_at < ended_before).limit(limit)
         old = jobs.c.sequence.in_(some.scalar_subquery())
-        return await self.database.write(lambda connection: _forget(connection, old))
+        return len(await self.database.write(lambda c: _forget(c, old), self._publish_all))
 
     # Within a transaction.
 
@@ -330,10 +356,10 @@ class Store:
 
     async def _change(self, job: Job, change: Update, *, queue: bool = False, **values: Any) -> bool:
         values |= _holder(job)
-        changed = await self.database.write(lambda connection: connection.execute(change, values).rowcount)
-        if changed:
-            self.feed.publish(job.id, queue=queue)
-        return bool(changed)
+        return await self.database.write(
+            lambda connection: bool(connection.execute(change, values).rowcount),
+            lambda changed: changed and self._publish(job.id, queue=queue),
+        )
 
     async def _end(
         self, job: Job, end: Update, values: dict[str, Any], outputs: Sequence[StoredFile] = ()
@@ -349,10 +375,17 @@ class Store:
                 expire_inputs(connection, job.id, now)
             return True
 
-        ended = await self.database.write(write)
-        if ended:
-            self.feed.publish(job.id)
-        return ended
+        return await self.database.write(write, lambda ended: ended and self._publish(job.id))
+
+    # Telling.
+
+    def _publish(self, job_id: str, *, queue: bool = False, taken: bool = False) -> None:
+        self._seen.pop(job_id, None)
+        self.feed.publish(job_id, queue=queue, taken=taken)
+
+    def _publish_all(self, job_ids: Sequence[str]) -> None:
+        for job_id in job_ids:
+            self._publish(job_id)
 
 
 _select_job = select(jobs).where(jobs.c.id == bindparam("job_id"))
@@ -364,6 +397,23 @@ _own_last = (
 )
 _served = select(func.min(jobs.c.turn)).where(unended).scalar_subquery()
 _own_next, _served_now = func.coalesce(_own_last + 1, 0), func.coalesce(_served, 0)
+_count_ahead = select(func.count()).where(
+    waiting,
+    or_(
+        jobs.c.turn < bindparam("of_turn"),
+        and_(jobs.c.turn == bindparam("of_turn"), jobs.c.sequence < bindparam("of_sequence")),
+    ),
+)
+_select_order = select(jobs.c.turn, jobs.c.sequence).where(waiting).order_by(jobs.c.turn, jobs.c.sequence)
+_last_completed = (
+    select(jobs.c.inference_seconds)
+    .where(jobs.c.ended_at.is_not(None), jobs.c.status == "COMPLETED")
+    .order_by(jobs.c.ended_at.desc())
+    .limit(MEAN_JOBS)
+    .subquery()
+)
+_mean_inference = select(func.avg(_last_completed.c.inference_seconds))
+
 _next_turn = select(case((_own_next > _served_now, _own_next), else_=_served_now)).scalar_subquery()
 _insert_job = insert(jobs).values(turn=_next_turn).returning(jobs.c.sequence, jobs.c.turn)
 
@@ -456,15 +506,15 @@ def _holder(job: Job) -> dict[str, int]:
     return {"held_sequence": job.sequence, "held_token": job.token}
 
 
-def _forget(connection: Connection, which: Any) -> int:
-    """Delete jobs' rows; return how many."""
+def _forget(connection: Connection, which: Any) -> Sequence[str]:
+    """Delete jobs' rows; return their ids."""
     ids = connection.scalars(select(jobs.c.id).where(which)).all()
     if ids:
         connection.execute(
             update(files).where(files.c.job_id.in_(ids)).values(job_id=None, expires_at=time.time())
         )
         connection.execute(delete(jobs).where(jobs.c.id.in_(ids)))
-    return len(ids)
+    return ids
 
 
 def _job(row: Any) -> Job:

@@ -6,13 +6,25 @@ import base64
 import time
 from typing import Any
 
+import msgspec
 from fastapi import Request
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 from ..errors import NotFound
 from ..jobs.job import Job
 from ..jobs.store import Store
 from ..settings import Settings
+
+PLACE_AGE_SECONDS = 0.25
+"""How old a job's place in the queue may be: those who ask meanwhile share one look at it."""
+
+
+class JsonAnswer(JSONResponse):
+    """An answer in JSON, encoded in a tenth of the time that the standard library takes."""
+
+    def render(self, content: Any) -> bytes:
+        return msgspec.json.encode(content)
 
 
 class SubmitBody(BaseModel):
@@ -97,7 +109,12 @@ class HistoryEntry(BaseModel):
 
 def base_url(request: Request, settings: Settings) -> str:
     """What every absolute URL in an answer begins with."""
-    return (settings.public_url or str(request.base_url)).rstrip("/")
+    if settings.public_url:
+        return settings.public_url.rstrip("/")
+    host = request.headers.get("host")
+    if host is None:
+        return str(request.base_url).rstrip("/")
+    return f"{request.scope['scheme']}://{host}{request.scope.get('root_path', '')}".rstrip("/")
 
 
 def check_retained(job: Job | None, request_id: str, settings: Settings) -> Job:
@@ -231,7 +248,7 @@ def _progress(job: Job) -> float:
 async def _queue_position(job: Job, store: Store) -> int | None:
     if job.status != "QUEUED":
         return None
-    return 1 if job.lease_expires_at is not None else await store.count_ahead(job) + 1
+    return 1 if job.lease_expires_at is not None else await store.count_ahead(job, PLACE_AGE_SECONDS) + 1
 
 
 async def _estimate_seconds(job: Job, position: int | None, store: Store, slots: int) -> float | None:

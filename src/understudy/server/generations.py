@@ -9,7 +9,7 @@ import uuid
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from pydantic import BaseModel
 
 from ..accounts.keys import Key
@@ -19,7 +19,7 @@ from ..jobs.job import Job, NewJob
 from ..jobs.tasks import count_steps
 from ..parameters import MAX_SEED, PICTURE_FIELDS, parameters_schema
 from .access import Caller, Running, refuse_while_stopping
-from .bodies import FailedBody, SubmitBody, base_url, failed_body, request_not_found, submit_body
+from .bodies import FailedBody, JsonAnswer, SubmitBody, base_url, failed_body, request_not_found, submit_body
 from .failures import describe_errors
 from .intake import JSON_PARAMETERS, forget_files, read_request
 from .routes import DirectRoute
@@ -86,7 +86,7 @@ async def submit(
     if dry_run:
         return await _answer_dry_run(request, service, key, model)
     job = await _accept(request, service, key, model)
-    return JSONResponse(submit_body(job, base_url(request, service.settings)))
+    return JsonAnswer(submit_body(job, base_url(request, service.settings)))
 
 
 @router.post(
@@ -135,7 +135,7 @@ async def generate(
         raise request_not_found(job.id)
     job = ended
     if job.status == "FAILED":
-        return JSONResponse(failed_body(job), status_code=422, headers={"x-request-id": job.id})
+        return JsonAnswer(failed_body(job), status_code=422, headers={"x-request-id": job.id})
     if job.status != "COMPLETED" and service.stopping.is_set():
         raise ServiceError(
             f"The service is stopping; the request is kept, read it at /v2/requests/{job.id} after.",
@@ -213,7 +213,7 @@ async def _answer_dry_run(request: Request, service: Service, key: Key, model: M
     body = DryRunBody(
         model=model.slug, pictures=pictures, cost=model.price * pictures, warnings=intake.warnings
     )
-    return JSONResponse(body.model_dump())
+    return JsonAnswer(body.model_dump())
 
 
 async def _wait_for_end(request: Request, service: Service, job: Job) -> Job | None:

@@ -54,6 +54,9 @@ def start_logging(level: str) -> None:
     root.setLevel(logging.WARNING)
     logging.getLogger("understudy").setLevel(level.upper())
     logging.captureWarnings(True)
+    # What no line tells need not be found out for each; so the logging manual, "Optimization".
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging._srcfile = None
     # Their own lines at this level would quote requests and addresses.
     for name in ("httpx2", "httpcore2", "asyncio", "uvicorn"):
         other = logging.getLogger(name)

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Path, Query, Request
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, Field
 
 from ..errors import Conflict, InvalidRequest
@@ -19,6 +19,7 @@ from .access import Caller, Running
 from .bodies import (
     FailedBody,
     HistoryEntry,
+    JsonAnswer,
     ResultBody,
     StatusBody,
     base_url,
@@ -36,11 +37,11 @@ from .service import Service
 
 router = APIRouter(route_class=DirectRoute, tags=["Requests"])
 
-HEARTBEAT_SECONDS = 15.0
-"""A comment keeps an event stream open that has nothing to say."""
-
 PLACE_SECONDS = 1.0
 """How often a waiting job's place in the queue is looked at for its listeners."""
+
+HEARTBEAT_SECONDS = 15.0
+"""A comment keeps an event stream open that has nothing to say."""
 
 _ERRORS = describe_errors(401, 404)
 _FAILED = {422: {"model": FailedBody, "description": "The job ended FAILED."}}
@@ -97,7 +98,7 @@ async def read_result(request_id: RequestId, request: Request, service: Running,
     """The full result; while the job is pending, what its status route says."""
     job = check_retained(await service.store.get(request_id, key.account_id), request_id, service.settings)
     if job.status == "COMPLETED":
-        return JSONResponse(result_body(job, base_url(request, service.settings)))
+        return JsonAnswer(result_body(job, base_url(request, service.settings)))
     return await _answer_status(job, request, service)
 
 
@@ -122,7 +123,7 @@ async def cancel(request_id: RequestId, service: Running, key: Caller) -> Respon
             f"The request has ended already ({job.status}); there is nothing to cancel.", request_id=job.id
         )
     service.meters.ended.labels("FAILED", "cancelled").inc()
-    return JSONResponse(failed_body(job))
+    return JsonAnswer(failed_body(job))
 
 
 @router.get(
@@ -187,7 +188,7 @@ async def list_history(
     )
     base = base_url(request, service.settings)
     more = len(jobs) > limit
-    return JSONResponse(
+    return JsonAnswer(
         {
             "requests": [history_entry(job, base) for job in jobs[:limit]],
             "next": str(jobs[limit - 1].sequence) if more else None,
@@ -206,12 +207,12 @@ async def delete_request(request_id: RequestId, service: Running, key: Caller) -
     await service.store.cancel(request_id, key.account_id)
     if not await service.store.delete(request_id, key.account_id):
         raise request_not_found(request_id)
-    return JSONResponse(DeletedBody(request_id=request_id, deleted=True).model_dump())
+    return JsonAnswer(DeletedBody(request_id=request_id, deleted=True).model_dump())
 
 
 async def _answer_status(job: Job, request: Request, service: Service) -> Response:
     body = await status_body(job, base_url(request, service.settings), service.store, service.executor.slots)
-    return JSONResponse(body, status_code=422 if job.status == "FAILED" else 200)
+    return JsonAnswer(body, status_code=422 if job.status == "FAILED" else 200)
 
 
 async def _stream(job: Job, seen: int, base: str, service: Service) -> AsyncIterator[bytes]:

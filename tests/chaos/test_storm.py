@@ -1,0 +1,185 @@
+"""A service under load, killed with SIGKILL in every state of a job: the worker, the decoder, all of it.
+
+The whole service is stopped (SIGSTOP) before it is looked at, so that what was seen is what it
+dies in. Disks that are full are real ones to the kernel: a limit of no bytes on what the service
+may write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import resource
+import signal
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+
+import psutil
+import pytest
+from clients import PUBLIC_URL, Client, Ledger, serve_slowly
+from witness import Scene, find_children, find_crash_faults, find_faults, freeze, look, wait_for_no_process
+
+from running_service import RunningService
+
+CLIENTS = 10
+WORKER, DECODER = "understudy.worker", "understudy.decoder"
+EVERYWHERE = (
+    "waiting",
+    "fetching",
+    "leased",
+    "processing, some steps done",
+    "picture written, no row",
+    "completed",
+    "cancelled",
+    "being uploaded",
+    "being submitted",
+)
+"""States in which the whole service is killed."""
+
+DEATHS = [
+    *(("service killed", state) for state in EVERYWHERE),
+    *(("worker killed", state) for state in EVERYWHERE[:-2]),
+    *(("decoder killed", state) for state in ("fetching", "being uploaded", "being submitted")),
+    ("worker hung", "processing, some steps done"),
+    ("disk full", "leased"),
+    ("disk full", "being uploaded"),
+    ("disk full", "processing, some steps done"),
+]
+"""What is done to the service, and the state that it is done in."""
+
+SETTINGS = {
+    "engine": "null",
+    "fetch_allowed_hosts": "127.0.0.1",
+    "public_url": PUBLIC_URL,
+    "sweep_interval_seconds": 0.2,
+    "worker_hang_seconds": 1.5,
+}
+
+
+class Reaper:
+    """Does to a service what is on its list, each thing in the state that it names."""
+
+    def __init__(self, service: RunningService, ledger: Ledger, seed: object) -> None:
+        self.service = service
+        self.ledger = ledger
+        self.random = random.Random(repr(seed))
+        self.left = list(DEATHS)
+        self.random.shuffle(self.left)
+        self.done: Counter[tuple[str, str]] = Counter()
+        self.faults: list[str] = []
+
+    async def run(self, seconds: float) -> None:
+        """Go through the list, until it is empty or the time is over."""
+        deadline = time.monotonic() + seconds
+        while self.left and time.monotonic() < deadline:
+            await asyncio.sleep(self.random.uniform(0.002, 0.02))
+            await self.look_and_strike()
+
+    async def look_and_strike(self) -> None:
+        process = psutil.Process(self.service.process.pid)
+        freeze(process)
+        try:
+            scene = look(self.service.data_dir)
+            death = self.choose(scene)
+            if death is None:
+                return
+            self.left.remove(death)
+            self.done[death] += 1
+            resume = self.strike(process, death[0])
+        finally:
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGCONT)
+        await resume()
+
+    def choose(self, scene: Scene) -> tuple[str, str] | None:
+        """The first thing on the list whose state is there."""
+        states = scene.find_states()
+        states |= {
+            state
+            for what, state in (("upload", "being uploaded"), ("submit", "being submitted"))
+            if self.ledger.in_flight[what]
+        }
+        # A job may lose its worker twice; the third time would end it, by design.
+        may_lose_worker = all(job["attempts"] < 2 for job in scene.open_jobs)
+        for death in self.left:
+            if death[1] in states and (may_lose_worker or not death[0].startswith("worker")):
+                return death
+        return None
+
+    def strike(self, process: psutil.Process, what: str) -> Callable[[], Awaitable[None]]:
+        """Do it while the service stands still; what is returned is done once it goes on."""
+        match what:
+            case "service killed":
+                process.kill()
+                return self.start_again
+            case "worker killed" | "decoder killed":
+                for child in find_children(process, WORKER if what.startswith("worker") else DECODER):
+                    child.kill()
+            case "worker hung":
+                for child in find_children(process, WORKER):
+                    child.send_signal(signal.SIGSTOP)
+            case "disk full":
+                process.rlimit(psutil.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+                return self.make_room
+        return self.settle
+
+    async def settle(self) -> None:
+        await asyncio.sleep(self.random.uniform(0, 0.3))
+
+    async def make_room(self) -> None:
+        await asyncio.sleep(0.4)
+        unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+        psutil.Process(self.service.process.pid).rlimit(psutil.RLIMIT_FSIZE, unlimited)
+
+    async def start_again(self) -> None:
+        self.service.process.wait()
+        self.faults += find_crash_faults(self.service.data_dir)
+        await asyncio.to_thread(self.service.start)
+
+
+async def ask_until(end: asyncio.Event, client: Client) -> None:
+    while not end.is_set():
+        await client.live_through_a_job()
+        await asyncio.sleep(client.random.uniform(0, 0.05))
+
+
+async def test_a_service_that_dies_in_every_state(
+    rounds: Iterator[int], data_dir: Path, mark: str, picture_path: Path, report: Callable[..., None]
+) -> None:
+    picture = await asyncio.to_thread(picture_path.read_bytes)
+    for seed in rounds:
+        folder = data_dir / str(seed)
+        service = RunningService(folder, picture_path, SETTINGS)
+        ledger, end = Ledger(), asyncio.Event()
+        async with AsyncExitStack() as stack:
+            await asyncio.to_thread(service.start)
+            stack.callback(service.kill)
+            host = await stack.enter_async_context(serve_slowly(picture, 0.1))
+            clients = [Client(service, ledger, (seed, number), picture, host) for number in range(CLIENTS)]
+            for client in clients:
+                stack.push_async_callback(client.close)
+            reaper = Reaper(service, ledger, seed)
+            async with asyncio.timeout(240), asyncio.TaskGroup() as group:
+                for client in clients:
+                    group.create_task(ask_until(end, client))
+                await reaper.run(60)
+                end.set()
+            async with asyncio.timeout(120):
+                await asyncio.to_thread(service.stop)
+                await asyncio.to_thread(service.start)
+                for job_id in ledger.jobs:
+                    await clients[0].confirm(job_id)
+                faults = reaper.faults + await asyncio.to_thread(find_faults, folder)
+            await asyncio.to_thread(service.stop)
+        faults += ledger.find_faults() + await asyncio.to_thread(wait_for_no_process, mark)
+        faults += [f"temporary file left: {name}" for name in os.listdir(os.environ["TMPDIR"])]
+        ends = ledger.count_ends()
+        report(seed, reaper.done, ends, ledger.answers)
+        if faults:
+            pytest.fail(f"With CHAOS_SEED={seed}:\n" + "\n".join(faults))
+        assert not reaper.left, f"with CHAOS_SEED={seed} these states did not come about: {reaper.left}"
+        assert set(ends) == {"COMPLETED"}, f"with CHAOS_SEED={seed}: {ends}"

@@ -24,10 +24,12 @@ def rounds() -> Iterator[int]:
         given = os.environ.get("CHAOS_SEED")
         drawn = random.SystemRandom().randrange(10**6) if "CHAOS_MINUTES" in os.environ else SEED
         seed = int(given) if given else drawn
-        yield seed
-        while time.monotonic() < deadline:
-            seed += 1
+        while True:
+            print(f"\nCHAOS_SEED={seed}", flush=True)
             yield seed
+            seed += 1
+            if time.monotonic() > deadline:
+                return
 
     return draw_seeds()
 
@@ -57,8 +59,7 @@ def mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def report() -> Callable[..., None]:
     """Prints what was done in a round and what came of it; `make chaos` shows it."""
 
-    def print_round(seed: int, *counts: Counter) -> None:
-        print(f"\nCHAOS_SEED={seed}")
+    def print_round(*counts: Counter) -> None:
         for count in counts:
             for what, number in sorted(count.items(), key=str):
                 words = " / ".join(map(str, what)) if isinstance(what, tuple) else what

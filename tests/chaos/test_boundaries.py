@@ -104,7 +104,7 @@ async def test_a_service_that_dies_at_every_boundary(
         faults += lives.ledger.find_faults() + await asyncio.to_thread(wait_for_no_process, mark)
         faults += [f"temporary file left: {name}" for name in os.listdir(os.environ["TMPDIR"])]
         ends = lives.ledger.count_ends()
-        report(seed, Counter({way: count}), lives.deaths, ends)
+        report(Counter({way: count}), lives.deaths, ends)
         if faults:
             pytest.fail(f"With CHAOS_SEED={seed}:\n" + "\n".join(faults))
         assert set(ends) == {"COMPLETED"}, f"with CHAOS_SEED={seed}: {ends}"

@@ -60,7 +60,7 @@ async def test_a_disk_that_is_full_at_every_write(
         faults += [f"temporary file left: {name}" for name in os.listdir(os.environ["TMPDIR"])]
         full = Counter(service.find_told(r"^full at: (.*)$"))
         ends = client.ledger.count_ends()
-        report(seed, full, ends, client.ledger.answers)
+        report(full, ends, client.ledger.answers)
         if faults:
             pytest.fail(f"With CHAOS_SEED={seed}:\n" + "\n".join(faults))
         assert set(ends) == {"COMPLETED"}, f"with CHAOS_SEED={seed}: {ends}"

@@ -22,7 +22,7 @@ POLLS = 2000
 """Polls of a round."""
 
 POLLED_JOBS = 64
-"""So many different jobs are polled in turn: whoever polls has a job of their own."""
+"""So many different jobs are polled in turn, again and again, as those who wait for them do."""
 
 DEEP = 2000
 """Jobs that wait before those that are polled deep in the queue."""
@@ -37,8 +37,8 @@ def measure(rounds: int) -> list[str]:
     settings = {"worker_hang_seconds": 3600, "worker_hang_factor": 1e6}
     with run_bare_server() as bare_server, run_service("null", settings) as service:
         asset = service.upload_picture("data:image/png;base64," + next(draw_pictures()))
-        completed = submit(service, asset, POLLED_JOBS)
-        service.wait_until_completed(POLLED_JOBS)
+        completed = submit(service, asset, POLLS)
+        service.wait_until_completed(POLLS)
         with halt_worker(service):
             # The first ones may be held for the worker already; those behind them wait.
             submit(service, asset, 16)
@@ -46,7 +46,12 @@ def measure(rounds: int) -> list[str]:
             submit(service, asset, DEEP)
             deep = submit(service, asset, POLLED_JOBS)
             time.sleep(1)
-            polled = {"COMPLETED": completed, "QUEUED": waiting, f"QUEUED, {DEEP} before": deep}
+            polled = {
+                "COMPLETED, each poll another job": completed,
+                "COMPLETED": completed[:POLLED_JOBS],
+                "QUEUED": waiting,
+                f"QUEUED, {DEEP} before": deep,
+            }
             for _, clients in itertools.product(range(rounds), CLIENTS):
                 request = [build_request("GET", f"{bare_server.url}/status/{completed[0]}")]
                 bare[clients].append(poll(bare_server, request, clients))

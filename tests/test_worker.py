@@ -15,7 +15,7 @@ import numpy
 import pytest
 from PIL import Image
 
-from understudy.engines import Cancelled, DrawResult, EngineError
+from understudy.engines import DrawResult, EngineError
 from understudy.engines.detector import PoseDetector
 from understudy.engines.null import NullEngine
 from understudy.executors.messages import (
@@ -85,24 +85,35 @@ def png(picture: Image.Image) -> bytes:
 
 
 class RecordingEngine(NullEngine):
-    """Draws flat pictures in as many steps as asked, and keeps what it was asked for.
+    """Draws flat pictures in as many steps as asked, and keeps what it was asked for, by batches.
 
     `likeness` gives each picture its score, by the seed that gave the picture its colour.
     """
 
     name = "recording"
 
-    def __init__(self, likeness=None) -> None:
-        self.requests = []
+    def __init__(self, likeness=None, batch_size=1) -> None:
+        self.batches = []
+        self.batch_size = batch_size
+        self.scores_likeness = likeness is not None
         self._likeness = likeness or (lambda seed: None)
 
-    def draw(self, request, on_step):
-        self.requests.append(request)
-        picture = super().draw(request, lambda *step: True).picture
-        for step in range(1, request.steps + 1):
-            if not on_step(step, request.steps, picture if step == 2 else None):
-                raise Cancelled
-        return DrawResult(picture=picture, warnings=["drawn flat"])
+    @property
+    def requests(self):
+        return [request for batch in self.batches for request in batch]
+
+    def draw(self, requests, on_step):
+        self.batches.append(list(requests))
+        pictures = [result.picture for result in super().draw(requests, lambda *step: True)]
+        steps, going = requests[0].steps, set(range(len(requests)))
+        for step in range(1, steps + 1):
+            for index in sorted(going):
+                if not on_step(index, step, steps, pictures[index] if step == 2 else None):
+                    going.remove(index)
+        return [
+            DrawResult(picture=picture, warnings=["drawn flat"]) if index in going else None
+            for index, picture in enumerate(pictures)
+        ]
 
     def score_likeness(self, reference, picture):
         red, green, blue = picture.getpixel((0, 0))
@@ -166,6 +177,106 @@ def test_candidates_that_cannot_be_scored_are_not_drawn_and_it_is_told():
     assert "candidates was ignored" in drawn.warnings[-1]
 
 
+def read_ends(messages) -> dict[str, str]:
+    """How each task ended: its seed, or the code of its failure."""
+    ends = {message.task_id: message.seed for message in messages if isinstance(message, Drawn)}
+    return ends | {message.task_id: message.code for message in messages if isinstance(message, TaskFailed)}
+
+
+class TestBatches:
+    def test_tasks_that_agree_are_drawn_together(self):
+        engine = RecordingEngine(batch_size=3)
+        posed = make_task("posed", keypoints=standing())
+        tasks = [make_task(str(seed), seed=seed, prompt=f"man {seed}") for seed in range(5)]
+        messages = list(Worker(engine).run(make_run([*tasks, posed, make_task("small", width=128)])))
+        assert [len(batch) for batch in engine.batches] == [3, 2, 1, 1]
+        assert [request.prompt for request in engine.requests[:5]] == [f"man {seed}" for seed in range(5)]
+        assert read_ends(messages) == {str(seed): seed for seed in range(5)} | {"posed": 7, "small": 7}
+        for task in tasks:
+            steps = [m.step for m in messages if isinstance(m, Step) and m.task_id == task.id]
+            assert steps == [0, 1, 2, 3, 4]
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"width": 320},
+            {"height": 320},
+            {"steps": 5},
+            {"guidance_scale": 2.0},
+            {"ip_scale": 0.5},
+            {"pose_scale": 0.5},
+        ],
+        ids=lambda change: next(iter(change)),
+    )
+    def test_what_a_batch_has_in_common(self, change):
+        engine = RecordingEngine(batch_size=4)
+        list(Worker(engine).run(make_run([make_task("a"), make_task("b", **change)])))
+        assert [len(batch) for batch in engine.batches] == [1, 1]
+
+    def test_candidates_are_drawn_together_and_the_best_is_kept(self):
+        best = choose_candidate_seed(100, 2)
+        engine = RecordingEngine(lambda seed: 0.9 if seed == best else 0.4, batch_size=3)
+        messages = list(Worker(engine).run(make_run([make_task(candidates=4, seed=100)])))
+        assert [len(batch) for batch in engine.batches] == [3, 1]
+        steps = [(message.step, message.steps) for message in messages if isinstance(message, Step)]
+        assert steps == [(number, 16) for number in range(17)]
+        assert read_ends(messages) == {"a": best}
+
+    def test_cancelling_one_leaves_the_others(self):
+        asked = []
+
+        def is_cancelled(task_id: str) -> bool:
+            asked.append(task_id)
+            return task_id == "b" and asked.count("b") > 2
+
+        engine = RecordingEngine(batch_size=4)
+        tasks = [make_task(name, seed=seed) for seed, name in enumerate("abc")]
+        messages = list(Worker(engine).run(make_run(tasks), is_cancelled))
+        assert len(engine.batches) == 1
+        assert read_ends(messages) == {"a": 0, "b": "cancelled", "c": 2}
+        told = [m.step for m in messages if isinstance(m, Step) and m.task_id == "b"]
+        assert told == [0, 1]
+
+    def test_a_batch_too_large_is_drawn_in_smaller_ones(self):
+        class TightEngine(RecordingEngine):
+            def draw(self, requests, on_step):
+                on_step(0, 1, requests[0].steps, None)
+                if len(requests) > 2:
+                    self.batches.append(list(requests))
+                    raise EngineError("Too much.", code="out_of_memory")
+                return super().draw(requests, on_step)
+
+        engine = TightEngine(batch_size=8)
+        tasks = [make_task(str(seed), seed=seed) for seed in range(6)]
+        messages = list(Worker(engine).run(make_run(tasks)))
+        assert [len(batch) for batch in engine.batches] == [6, 3, 1, 2, 3, 1, 2]
+        assert read_ends(messages) == {str(seed): seed for seed in range(6)}
+        # No step is told twice, and none after a later one.
+        assert [m.step for m in messages if isinstance(m, Step) and m.task_id == "0"] == [0, 1, 2, 3, 4]
+
+    def test_a_task_that_cannot_begin_leaves_the_others(self):
+        engine = RecordingEngine(batch_size=4)
+        lost = make_task("lost", candidates=2, reference="of no file")
+        messages = list(Worker(engine).run(make_run([make_task("a"), lost, make_task("c")])))
+        assert read_ends(messages) == {"a": 7, "lost": "engine_error", "c": 7}
+        assert len([m for m in messages if isinstance(m, TaskFailed)]) == 1
+        assert [len(batch) for batch in engine.batches] == [2]
+
+    def test_the_time_of_a_batch_is_shared(self):
+        class SlowEngine(RecordingEngine):
+            def draw(self, requests, on_step):
+                time.sleep(0.2)
+                return super().draw(requests, on_step)
+
+        begun = time.perf_counter()
+        tasks = [make_task(str(seed), seed=seed, width=64, height=64) for seed in range(4)]
+        messages = list(Worker(SlowEngine(batch_size=4)).run(make_run(tasks)))
+        elapsed = time.perf_counter() - begun
+        shares = [message.compute_seconds for message in messages if isinstance(message, Drawn)]
+        assert all(share >= 0.05 for share in shares)
+        assert sum(shares) <= elapsed
+
+
 def test_candidate_seeds_stay_in_range_and_differ():
     seeds = [choose_candidate_seed(MAX_SEED - 5, number) for number in range(8)]
     assert all(0 <= seed <= MAX_SEED for seed in seeds)
@@ -181,14 +292,16 @@ def test_candidate_seeds_stay_in_range_and_differ():
         (MemoryError(), "engine_error", "The engine failed on this picture"),
     ],
 )
-def test_a_failed_task_is_its_own_and_leaks_nothing(caplog, error, code, words):
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_a_failed_task_is_its_own_and_leaks_nothing(caplog, error, code, words, batch_size):
     class FailingEngine(RecordingEngine):
-        def draw(self, request, on_step):
-            if request.seed == 666:
+        def draw(self, requests, on_step):
+            if any(request.seed == 666 for request in requests):
                 raise error
-            return super().draw(request, on_step)
+            return super().draw(requests, on_step)
 
-    messages = list(Worker(FailingEngine()).run(make_run([make_task("bad", seed=666), make_task("good")])))
+    tasks = [make_task("bad", seed=666), make_task("good")]
+    messages = list(Worker(FailingEngine(batch_size=batch_size)).run(make_run(tasks)))
     failed = next(message for message in messages if isinstance(message, TaskFailed))
     assert (failed.task_id, failed.code) == ("bad", code)
     assert words in failed.message
@@ -413,7 +526,7 @@ def test_a_worker_that_is_stuck_ends_with_its_pipe():
     code = (
         "import time, understudy.worker as worker\n"
         "from understudy.engines.null import NullEngine\n"
-        "NullEngine.draw = lambda self, request, on_step: time.sleep(1000)\n"
+        "NullEngine.draw = lambda self, requests, on_step: time.sleep(1000)\n"
         "worker.EXIT_GRACE_SECONDS = 0.2\n"
         "raise SystemExit(worker.main())\n"
     )

@@ -7,7 +7,6 @@ of jobs, keys or HTTP, and it writes no prompt and no picture into its log.
 
 from __future__ import annotations
 
-import ctypes
 import io
 import logging
 import os
@@ -17,17 +16,19 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from typing import Any
 
 from PIL import Image
 
-from .engines import Cancelled, DrawRequest, Engine, EngineError, OnStep, load_engine
+from .engines import DrawRequest, DrawResult, Engine, EngineError, load_engine
 from .engines.detector import PoseDetector, is_detector_installed, load_detector
 from .errors import UnderstudyError
 from .executors.messages import (
-    MAX_FRAME_BYTES,
     Cancel,
     Drawn,
     Finished,
@@ -40,6 +41,7 @@ from .executors.messages import (
     TaskFailed,
     decode_to_worker,
     encode_frame,
+    read_frame,
 )
 from .parameters import MAX_SEED
 from .pictures import encode_picture, encode_preview
@@ -62,11 +64,12 @@ CANDIDATE_STRIDE = 1_000_003
 EXIT_GRACE_SECONDS = 5.0
 """How long a worker whose pipe has closed may take to reach its next step."""
 
-_PR_SET_PDEATHSIG = 1
-"""Of prctl(2): the signal that is sent when the parent dies."""
-
 Send = Callable[[FromWorker], None]
 IsCancelled = Callable[[str], bool]
+
+
+class _Cancelled(Exception):
+    """Nobody waits for a task any more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,14 +83,32 @@ class _Candidate:
     warnings: list[str]
 
     @property
-    def score(self) -> float | None:
+    def score(self) -> float:
         """The mean of the scores that are known."""
         known = [score for score in (self.likeness, self.pose) if score is not None]
-        return sum(known) / len(known) if known else None
+        return sum(known) / len(known) if known else 0.0
+
+
+@dataclass
+class _Begun:
+    """A task that has begun: what its candidates have in common, and how far they are.
+
+    `seconds` is its share of the time so far, `steps` the steps done of each candidate, and
+    `told_steps` what was sent of their sum.
+    """
+
+    task: Task
+    request: DrawRequest
+    candidates: int
+    seconds: float
+    steps: dict[int, int] = field(default_factory=dict)
+    told_steps: int = 0
+    drawn: int = 0
+    best: _Candidate | None = None
 
 
 class Worker:
-    """Draws tasks with one engine, one after another."""
+    """Draws tasks with one engine, those together that agree and are faster so."""
 
     def __init__(self, engine: Engine, detector: PoseDetector | None = None) -> None:
         """`detector` finds poses in pictures; without it the installed one is loaded when needed."""
@@ -97,6 +118,8 @@ class Worker:
         self._last_pose_picture: tuple[str, Skeleton] | None = None
         self._files: Mapping[str, bytes] = {}
         self._opened: dict[str, Image.Image] = {}
+        self._begun: dict[str, _Begun] = {}
+        self._ended: set[str] = set()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="worker")
 
     def run(self, run: Run, is_cancelled: IsCancelled = lambda task_id: False) -> Iterator[FromWorker]:
@@ -125,32 +148,106 @@ class Worker:
         goes wrong with a task is its own `TaskFailed`.
         """
         self._files, self._opened = run.pictures, {}
-        for task in run.tasks:
-            try:
-                answer: FromWorker = self._perform_task(task, is_cancelled, send)
-            except Cancelled:
-                answer = TaskFailed(task.id, "cancelled", "The request was cancelled.")
-            except (EngineError, UnderstudyError) as error:
-                answer = TaskFailed(task.id, error.code, error.message)
-            except Exception as error:
-                # The exception's own words may quote the prompt; its place in the code does not.
-                places = "".join(traceback.format_tb(error.__traceback__))
-                logger.error("a task failed with %s:\n%s", type(error).__name__, places)
-                answer = TaskFailed(
-                    task.id,
-                    "engine_error",
-                    "The engine failed on this picture; try again, and tell the operator if it stays so.",
-                )
-            send(answer)
+        self._begun, self._ended = {}, set()
+        drawings = [(task, number) for task in run.tasks for number in range(task.candidates)]
+        for batch in group_drawings(drawings, self._engine.batch_size):
+            self._draw_batch(batch, is_cancelled, send)
         send(Finished())
 
-    def _perform_task(self, task: Task, is_cancelled: IsCancelled, send: Send) -> Drawn:
-        begun = time.perf_counter()
+    def _draw_batch(self, batch: Sequence[tuple[Task, int]], is_cancelled: IsCancelled, send: Send) -> None:
+        """Draw these candidates together, and end each task whose last one is among them."""
+        wanted: list[tuple[_Begun, int]] = []
+        for task, number in batch:
+            if task.id not in self._ended:
+                with self._failing_alone(task, send):
+                    begun = self._begun.get(task.id) or self._begin(task, is_cancelled, send)
+                    if number < begun.candidates:
+                        wanted.append((begun, number))
+        self._draw_together(wanted, is_cancelled, send)
+
+    def _draw_together(
+        self, wanted: Sequence[tuple[_Begun, int]], is_cancelled: IsCancelled, send: Send
+    ) -> None:
+        """Draw candidates in one batch; where that fails, in smaller ones, down to one by one."""
+        wanted = [one for one in wanted if one[0].task.id not in self._ended]
+        if not wanted:
+            return
+        requests = [
+            replace(begun.request, seed=choose_candidate_seed(begun.task.seed, number))
+            for begun, number in wanted
+        ]
+
+        def on_step(index: int, step: int, steps: int, preview: Image.Image | None) -> bool:
+            begun, number = wanted[index]
+            if is_cancelled(begun.task.id):
+                return False
+            begun.steps[number] = step
+            done = sum(begun.steps.values())
+            # A batch that is drawn again in parts has told its first steps already.
+            if done > begun.told_steps:
+                begun.told_steps = done
+                shown = None if preview is None else encode_preview(preview)
+                send(Step(begun.task.id, done, steps * begun.task.candidates, shown))
+            return True
+
+        started = time.perf_counter()
+        try:
+            results = self._engine.draw(requests, on_step)
+        except Exception as error:
+            if len(wanted) == 1:
+                self._fail(wanted[0][0].task, error, send)
+                return
+            half = len(wanted) // 2
+            self._draw_together(wanted[:half], is_cancelled, send)
+            self._draw_together(wanted[half:], is_cancelled, send)
+            return
+        share_seconds = (time.perf_counter() - started) / len(wanted)
+        for (begun, _), request, result in zip(wanted, requests, results, strict=True):
+            begun.seconds += share_seconds
+            if begun.task.id not in self._ended:
+                with self._failing_alone(begun.task, send):
+                    self._take_candidate(begun, request, result, send)
+
+    def _begin(self, task: Task, is_cancelled: IsCancelled, send: Send) -> _Begun:
+        started = time.perf_counter()
         if is_cancelled(task.id):
-            raise Cancelled
+            raise _Cancelled
         send(Step(task.id, 0, task.steps * task.candidates))
         request = self._read_request(task)
-        best = self._draw_best(task, request, is_cancelled, send)
+        can_choose = self._engine.scores_likeness or self._can_score_pose(request.skeleton)
+        candidates = task.candidates if can_choose else 1
+        begun = _Begun(task, request, candidates, time.perf_counter() - started)
+        self._begun[task.id] = begun
+        return begun
+
+    def _take_candidate(
+        self, begun: _Begun, request: DrawRequest, result: DrawResult | None, send: Send
+    ) -> None:
+        """Score a candidate, keep the best, the first of equals, so that it repeats; tell it at last."""
+        if result is None:
+            raise _Cancelled
+        started = time.perf_counter()
+        likeness = self._engine.score_likeness(request.reference, result.picture)
+        candidate = _Candidate(
+            seed=request.seed,
+            picture=result.picture,
+            likeness=None if likeness is None else round(likeness, 4),
+            pose=self._score_pose(request.skeleton, result.picture),
+            warnings=result.warnings,
+        )
+        begun.drawn += 1
+        if begun.best is None or candidate.score > begun.best.score:
+            begun.best = candidate
+        if begun.drawn == begun.candidates:
+            drawn = self._encode(begun, begun.best, started)
+            self._ended.add(begun.task.id)
+            send(drawn)
+        begun.seconds += time.perf_counter() - started
+
+    def _encode(self, begun: _Begun, best: _Candidate, started: float) -> Drawn:
+        task, warnings = begun.task, [*best.warnings]
+        if begun.candidates < task.candidates:
+            warnings.append(f"The engine {self._engine.name} cannot score pictures; candidates was ignored.")
         provenance = {
             **task.provenance,
             "seed": best.seed,
@@ -165,40 +262,37 @@ class Worker:
             data=data,
             content_type=content_type,
             seed=best.seed,
-            compute_seconds=time.perf_counter() - begun,
+            compute_seconds=begun.seconds + time.perf_counter() - started,
             likeness=best.likeness,
             pose=best.pose,
-            warnings=best.warnings,
+            warnings=warnings,
         )
 
-    def _draw_best(
-        self, task: Task, request: DrawRequest, is_cancelled: IsCancelled, send: Send
-    ) -> _Candidate:
-        """Draw every candidate and keep the best; the first of equals, so that it repeats."""
-        best: _Candidate | None = None
-        for number in range(task.candidates):
-            seed = choose_candidate_seed(task.seed, number)
-            on_step = _report_steps(task, number, is_cancelled, send)
-            candidate = self._draw_candidate(replace(request, seed=seed), on_step)
-            if candidate.score is None and task.candidates > 1:
-                warning = f"The engine {self._engine.name} cannot score pictures; candidates was ignored."
-                return replace(candidate, warnings=[*candidate.warnings, warning])
-            if best is None or (candidate.score or 0.0) > (best.score or 0.0):
-                best = candidate
-        if best is None:
-            raise ValueError("a task has at least one candidate")
-        return best
+    @contextmanager
+    def _failing_alone(self, task: Task, send: Send) -> Iterator[None]:
+        """Whatever goes wrong inside is the end of this task alone."""
+        try:
+            yield
+        except Exception as error:
+            self._fail(task, error, send)
 
-    def _draw_candidate(self, request: DrawRequest, on_step: OnStep) -> _Candidate:
-        result = self._engine.draw(request, on_step)
-        likeness = self._engine.score_likeness(request.reference, result.picture)
-        return _Candidate(
-            seed=request.seed,
-            picture=result.picture,
-            likeness=None if likeness is None else round(likeness, 4),
-            pose=self._score_pose(request.skeleton, result.picture),
-            warnings=result.warnings,
-        )
+    def _fail(self, task: Task, error: Exception, send: Send) -> None:
+        match error:
+            case _Cancelled():
+                failed = TaskFailed(task.id, "cancelled", "The request was cancelled.")
+            case EngineError() | UnderstudyError():
+                failed = TaskFailed(task.id, error.code, error.message)
+            case _:
+                # The exception's own words may quote the prompt; its place in the code does not.
+                places = "".join(traceback.format_tb(error.__traceback__))
+                logger.error("a task failed with %s:\n%s", type(error).__name__, places)
+                failed = TaskFailed(
+                    task.id,
+                    "engine_error",
+                    "The engine failed on this picture; try again, and tell the operator if it stays so.",
+                )
+        self._ended.add(task.id)
+        send(failed)
 
     def _read_request(self, task: Task) -> DrawRequest:
         return DrawRequest(
@@ -235,7 +329,7 @@ class Worker:
 
     def _score_pose(self, wanted: Skeleton | None, picture: Image.Image) -> float | None:
         """How well the drawn figure stands as wanted (PCK); None without a pose or a detector."""
-        if not self._scores_poses or wanted is None or not visible_keypoints(wanted).any():
+        if wanted is None or not self._can_score_pose(wanted):
             return None
         try:
             found = self._get_detector().find_skeleton(picture)
@@ -246,6 +340,9 @@ class Worker:
             self._scores_poses = False
             return None
         return round(score_pck(found, wanted), 4)
+
+    def _can_score_pose(self, wanted: Skeleton | None) -> bool:
+        return self._scores_poses and wanted is not None and bool(visible_keypoints(wanted).any())
 
     def _open_picture(self, digest: str) -> Image.Image:
         """A picture of the present run; its pixels are read once, when they are first needed."""
@@ -261,6 +358,23 @@ class Worker:
         return self._detector
 
 
+def group_drawings(
+    drawings: Sequence[tuple[Task, int]], batch_size: int
+) -> Iterator[Sequence[tuple[Task, int]]]:
+    """Neighbours that can be drawn together, at most `batch_size` of them, in their order."""
+    for _, alike in groupby(drawings, key=lambda drawing: _shape(drawing[0])):
+        group = list(alike)
+        for start in range(0, len(group), batch_size):
+            yield group[start : start + batch_size]
+
+
+def _shape(task: Task) -> tuple[Any, ...]:
+    """What the requests of one batch have in common, as `DrawRequest` says."""
+    posed = task.keypoints is not None or task.pose_picture is not None
+    strengths = (task.guidance_scale, task.ip_scale, task.pose_scale)
+    return task.width, task.height, task.steps, *strengths, posed
+
+
 def choose_candidate_seed(seed: int, number: int) -> int:
     """The seed of candidate `number` (from 0) of a picture asked for with `seed`, within 0..2**53-1.
 
@@ -274,19 +388,6 @@ def place_skeleton(skeleton: Skeleton, size: tuple[int, int], canvas: tuple[int,
     scale = min(canvas[0] / size[0], canvas[1] / size[1])
     shift = ((canvas[0] - scale * size[0]) / 2, (canvas[1] - scale * size[1]) / 2, 0.0)
     return skeleton * (scale, scale, 1.0) + shift
-
-
-def _report_steps(task: Task, number: int, is_cancelled: IsCancelled, send: Send) -> OnStep:
-    """Send each step of candidate `number` as a step of the whole task; False once it is cancelled."""
-
-    def on_step(step: int, steps: int, preview: Image.Image | None) -> bool:
-        if is_cancelled(task.id):
-            return False
-        shown = None if preview is None else encode_preview(preview)
-        send(Step(task.id, number * steps + step, steps * task.candidates, shown))
-        return True
-
-    return on_step
 
 
 class _Inbox:
@@ -324,7 +425,7 @@ class _Inbox:
 
     def _read(self) -> None:
         try:
-            while (frame := _read_frame(self._pipe)) is not None:
+            while (frame := read_frame(self._pipe)) is not None:
                 self._take(decode_to_worker(frame))
         except Exception as error:
             logger.error("the pipe broke: %s", type(error).__name__)
@@ -342,27 +443,6 @@ class _Inbox:
         self._runs.put(message)
 
 
-def _read_frame(pipe: io.RawIOBase) -> bytes | None:
-    """The next frame's body; None at the end of the pipe, in the middle of a frame too."""
-    head = _read_exactly(pipe, 4)
-    if head is None:
-        return None
-    length = int.from_bytes(head, "big")
-    if length > MAX_FRAME_BYTES:
-        raise ValueError("the frame is too long")
-    return _read_exactly(pipe, length)
-
-
-def _read_exactly(pipe: io.RawIOBase, count: int) -> bytes | None:
-    chunks = bytearray()
-    while len(chunks) < count:
-        chunk = pipe.read(count - len(chunks))
-        if not chunk:
-            return None
-        chunks += chunk
-    return bytes(chunks)
-
-
 def _claim_pipes() -> tuple[io.FileIO, io.FileIO]:
     """Take stdin and stdout for frames; a library's stray print goes to stderr from here on."""
     commands, answers = os.dup(0), os.dup(1)
@@ -372,18 +452,8 @@ def _claim_pipes() -> tuple[io.FileIO, io.FileIO]:
     return io.FileIO(commands, "r"), io.FileIO(answers, "w")
 
 
-def _die_with_parent() -> None:
-    """Have the kernel kill this process when the one that started it is gone, where it can (Linux).
-
-    A closed pipe is seen by a thread of this process: one that hangs in a driver has none that runs.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 def main() -> int:
     """Serve one executor over stdin and stdout until the pipe closes; the exit status."""
-    _die_with_parent()
     commands, answers = _claim_pipes()
     logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
     # Ctrl-C reaches the whole process group; when the worker ends is its executor's decision.

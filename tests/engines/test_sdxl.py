@@ -17,8 +17,13 @@ from understudy.engines.sdxl import SdxlEngine
 from understudy.settings import Settings
 
 
-def go_on(step, steps, preview):
+def go_on(index, step, steps, preview):
     return True
+
+
+def draw_one(engine, request, on_step=go_on):
+    (result,) = engine.draw([request], on_step)
+    return result
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +50,12 @@ def test_every_part_comes_from_its_own_place(sdxl_settings):
 def test_it_draws_at_a_megapixel_by_the_settings_alone(sdxl_settings, request_of):
     engine = load_engine(sdxl_settings)
     assert (engine.name, engine.version, engine.device) == ("sdxl", "model", "cpu")
-    result = engine.draw(request_of(posed=False, width=1000, height=700, steps=1), go_on)
+    result = draw_one(engine, request_of(posed=False, width=1000, height=700, steps=1), go_on)
     assert result.picture.size == (1000, 700)
 
 
 def test_the_same_request_gives_identical_bytes(sdxl, request_of):
-    first, second = (sdxl.draw(request_of(), go_on).picture.tobytes() for _ in range(2))
+    first, second = (draw_one(sdxl, request_of(), go_on).picture.tobytes() for _ in range(2))
     assert first == second
 
 
@@ -60,32 +65,32 @@ def test_the_same_request_gives_identical_bytes(sdxl, request_of):
     ids=lambda change: next(iter(change)),
 )
 def test_every_parameter_counts(sdxl, request_of, change):
-    own = sdxl.draw(request_of(), go_on).picture.tobytes()
-    assert sdxl.draw(request_of(**change), go_on).picture.tobytes() != own
+    own = draw_one(sdxl, request_of(), go_on).picture.tobytes()
+    assert draw_one(sdxl, request_of(**change), go_on).picture.tobytes() != own
 
 
 def test_no_pose_leaves_the_controlnet_out(sdxl, request_of):
     calls = []
     handle = sdxl._posed.controlnet.register_forward_hook(lambda *call: calls.append(call))
     try:
-        sdxl.draw(request_of(posed=False, steps=1), go_on)
+        draw_one(sdxl, request_of(posed=False, steps=1), go_on)
         assert not calls
-        sdxl.draw(request_of(steps=1), go_on)
+        draw_one(sdxl, request_of(steps=1), go_on)
         assert calls
     finally:
         handle.remove()
 
 
 def test_no_pose_is_the_same_as_a_pose_of_no_weight(sdxl, request_of):
-    without = sdxl.draw(request_of(posed=False), go_on).picture.tobytes()
-    assert sdxl.draw(request_of(pose_scale=0.0), go_on).picture.tobytes() == without
+    without = draw_one(sdxl, request_of(posed=False), go_on).picture.tobytes()
+    assert draw_one(sdxl, request_of(pose_scale=0.0), go_on).picture.tobytes() == without
 
 
 def test_previews_come_without_the_autoencoder(sdxl, request_of):
     calls, shown = [], []
     handle = sdxl._posed.vae.decoder.register_forward_hook(lambda *call: calls.append(call))
     try:
-        sdxl.draw(request_of(steps=7), lambda step, steps, preview: shown.append(preview) or True)
+        draw_one(sdxl, request_of(steps=7), lambda index, step, steps, preview: shown.append(preview) or True)
     finally:
         handle.remove()
     assert [preview.size for preview in shown if preview is not None] == [(32, 32)] * 2
@@ -93,7 +98,7 @@ def test_previews_come_without_the_autoencoder(sdxl, request_of):
 
 
 def test_likeness_is_from_0_to_1(sdxl, reference, request_of):
-    picture = sdxl.draw(request_of(), go_on).picture
+    picture = draw_one(sdxl, request_of(), go_on).picture
     assert sdxl.score_likeness(reference, reference) == pytest.approx(1, abs=1e-5)
     assert 0 <= sdxl.score_likeness(reference, picture) < 1
 

@@ -7,17 +7,22 @@ import pytest
 import torch
 from PIL import Image
 
-from understudy.engines import Cancelled, EngineError, load_engine
+from understudy.engines import EngineError, load_engine
 from understudy.engines.sdxl import SdxlEngine
 from understudy.settings import Settings
 
 
-def go_on(step, steps, preview):
+def go_on(index, step, steps, preview):
     return True
 
 
+def draw_one(engine, request, on_step=go_on):
+    (result,) = engine.draw([request], on_step)
+    return result
+
+
 def draw(engine, request) -> bytes:
-    return engine.draw(request, go_on).picture.tobytes()
+    return draw_one(engine, request, go_on).picture.tobytes()
 
 
 def mean_difference(first, second) -> float:
@@ -79,8 +84,8 @@ def test_the_figure_follows_the_pose(toon, request_of, standing):
     raised[[4, 7], 1] = 0.12
     raised[[4, 7], 0] = (0.26, 0.74)
     size = (256, 256, 1.0)
-    down = numpy.asarray(toon.draw(request_of(steps=10), go_on).picture, dtype=float)
-    up = toon.draw(request_of(steps=10, skeleton=raised * size), go_on).picture
+    down = numpy.asarray(draw_one(toon, request_of(steps=10), go_on).picture, dtype=float)
+    up = draw_one(toon, request_of(steps=10, skeleton=raised * size), go_on).picture
     changed = numpy.abs(numpy.asarray(up, dtype=float) - down).mean(axis=2)
     hands, far = changed[20:75, 55:85], changed[:60, :25]
     assert hands.mean() > 2 * far.mean()
@@ -90,8 +95,8 @@ def test_the_reference_gives_the_colours(toon, request_of, reference):
     pixels = numpy.asarray(reference).copy()
     red = (pixels[..., 0] > 120) & (pixels[..., 1] < 90)
     pixels[red] = (60, 160, 90)
-    other = toon.draw(request_of(prompt="young man", reference=Image.fromarray(pixels), steps=10), go_on)
-    own = toon.draw(request_of(prompt="young man", steps=10), go_on)
+    other = draw_one(toon, request_of(prompt="young man", reference=Image.fromarray(pixels), steps=10), go_on)
+    own = draw_one(toon, request_of(prompt="young man", steps=10), go_on)
 
     def redness(picture):
         shirt = numpy.asarray(picture, dtype=float)[100:150, 90:166]
@@ -102,24 +107,24 @@ def test_the_reference_gives_the_colours(toon, request_of, reference):
 
 @pytest.mark.parametrize("size", [(333, 517), (256, 2048), (1999, 256), (1024, 1024)])
 def test_any_size_is_met_exactly(toon, request_of, size):
-    result = toon.draw(request_of(width=size[0], height=size[1], steps=1), go_on)
+    result = draw_one(toon, request_of(width=size[0], height=size[1], steps=1), go_on)
     assert result.picture.size == size
     assert result.picture.mode == "RGB"
 
 
 def test_it_draws_without_a_pose(toon, request_of):
-    free = toon.draw(request_of(posed=False), go_on).picture
-    assert mean_difference(free, toon.draw(request_of(), go_on).picture) > 1
+    free = draw_one(toon, request_of(posed=False), go_on).picture
+    assert mean_difference(free, draw_one(toon, request_of(), go_on).picture) > 1
 
 
 def test_steps_are_counted_and_sometimes_shown(toon, request_of):
     seen = []
 
-    def watch(step, steps, preview):
+    def watch(index, step, steps, preview):
         seen.append((step, steps, preview))
         return True
 
-    picture = toon.draw(request_of(steps=10), watch).picture
+    picture = draw_one(toon, request_of(steps=10), watch).picture
     assert [(step, steps) for step, steps, _ in seen] == [(step, 10) for step in range(1, 11)]
     shown = {step: preview for step, _, preview in seen if preview is not None}
     assert list(shown) == [3, 6, 9]
@@ -130,7 +135,7 @@ def test_steps_are_counted_and_sometimes_shown(toon, request_of):
 
 def test_a_long_drawing_shows_at_most_five_previews(toon, request_of):
     shown = []
-    toon.draw(request_of(steps=20), lambda step, steps, preview: shown.append(preview) or True)
+    draw_one(toon, request_of(steps=20), lambda index, step, steps, preview: shown.append(preview) or True)
     assert 3 <= sum(preview is not None for preview in shown) <= 5
 
 
@@ -138,29 +143,28 @@ def test_a_cancelled_drawing_stops_at_once_and_the_next_one_is_sound(toon, reque
     expected = draw(toon, request_of())
     seen = []
 
-    def stop_at_two(step, steps, preview):
+    def stop_at_two(index, step, steps, preview):
         seen.append(step)
         return step < 2
 
-    with pytest.raises(Cancelled):
-        toon.draw(request_of(steps=10), stop_at_two)
+    assert draw_one(toon, request_of(steps=10), stop_at_two) is None
     assert seen == [1, 2]
     assert draw(toon, request_of()) == expected
 
 
 def test_a_prompt_longer_than_the_model_reads_is_told(toon, request_of):
-    result = toon.draw(request_of(prompt="a red plaid shirt, " * 40, negative_prompt="blurry"), go_on)
+    result = draw_one(toon, request_of(prompt="a red plaid shirt, " * 40, negative_prompt="blurry"), go_on)
     assert len(result.warnings) == 1
     assert result.warnings[0].startswith("The prompt has ")
     assert "reads the first 62" in result.warnings[0]
-    assert toon.draw(request_of(), go_on).warnings == []
+    assert draw_one(toon, request_of(), go_on).warnings == []
 
 
 def test_the_reference_is_most_like_itself(toon, request_of, reference):
     assert toon.score_likeness(reference, reference) == pytest.approx(1, abs=1e-5)
-    same = toon.draw(request_of(steps=10), go_on).picture
-    other = toon.draw(
-        request_of(steps=10, prompt="old woman, white hair, green dress", ip_scale=0.0), go_on
+    same = draw_one(toon, request_of(steps=10), go_on).picture
+    other = draw_one(
+        toon, request_of(steps=10, prompt="old woman, white hair, green dress", ip_scale=0.0), go_on
     ).picture
     alike, unlike = toon.score_likeness(reference, same), toon.score_likeness(reference, other)
     assert 0 <= unlike < alike < 1
@@ -172,7 +176,7 @@ def test_running_out_of_memory_is_explained_and_survived(toon, request_of):
     handle = toon._posed.unet.register_forward_pre_hook(lambda *call: torch.empty(2**50))
     try:
         with pytest.raises(EngineError) as raised:
-            starved.draw(request_of(), go_on)
+            draw_one(starved, request_of(), go_on)
     finally:
         handle.remove()
     assert raised.value.code == "out_of_memory"

@@ -1,12 +1,12 @@
 """The Engine protocol, and the engines by name.
 
-An engine turns one request into one picture. It knows nothing of jobs, queues or HTTP.
+An engine turns requests into pictures, one for each. It knows nothing of jobs, queues or HTTP.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,16 +17,14 @@ if TYPE_CHECKING:
     from ..settings import Settings
 
 
-class Cancelled(Exception):
-    """Raised out of `Engine.draw` when `on_step` answered False."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class DrawRequest:
     """What an engine is asked to draw, once.
 
     `reference` is RGB. `skeleton` is (18, 3) float: x and y in pixels of the asked canvas
     (`width` x `height`), confidence 0..1 (0: hidden); None when no pose is asked for.
+    Requests of one batch agree in `width`, `height`, `guidance_scale`, `steps`, `ip_scale`,
+    `pose_scale`, and in whether they have a skeleton.
     """
 
     prompt: str
@@ -50,8 +48,9 @@ class DrawResult:
     warnings: list[str] = field(default_factory=list)
 
 
-OnStep = Callable[[int, int, "Image.Image | None"], bool]
-"""Called after each denoising step with (step, steps, small preview or None); False cancels."""
+OnStep = Callable[[int, int, int, "Image.Image | None"], bool]
+"""Called after each denoising step with (which request, step, steps, small preview or None), for
+each request that has not been cancelled; False cancels it."""
 
 
 class Engine(Protocol):
@@ -61,14 +60,18 @@ class Engine(Protocol):
     version: str
     device: str
     batch_size: int
-    """The most requests that are better handed over together than one after another."""
+    """The most requests that are drawn faster together than one after another."""
+    scores_likeness: bool
+    """Whether `score_likeness` can tell."""
 
-    def draw(self, request: DrawRequest, on_step: OnStep) -> DrawResult:
-        """Draw one picture.
+    def draw(self, requests: Sequence[DrawRequest], on_step: OnStep) -> list[DrawResult | None]:
+        """Draw one picture for each request, all at the same time; None for a cancelled one.
+
+        Drawn alone, a request gives the same bytes every time; in a batch the same picture but
+        for rounding.
 
         Raises:
-            Cancelled: `on_step` answered False.
-            EngineError: it cannot be drawn; `code` is stable.
+            EngineError: they cannot be drawn; `code` is stable. Fewer of them may do.
         """
         ...
 

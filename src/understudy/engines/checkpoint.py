@@ -39,6 +39,8 @@ class Profile:
     `told_size` is the size that the UNet is always told it draws at (the canvas's own when None).
     `empty_skeleton` says that it learned "no pose" as a black skeleton picture; otherwise the
     ControlNet is left out. `likeness_floor` is the cosine at which likeness is 0.
+    `small_networks` says that on a CPU their forwards are replayed (`replay.py`), and
+    `picture_bytes` is an upper bound for what one more picture of a batch takes on a GPU.
     """
 
     name: str
@@ -52,6 +54,8 @@ class Profile:
     empty_skeleton: bool
     half_precision: bool
     likeness_floor: float
+    small_networks: bool
+    picture_bytes: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +108,8 @@ def _toon_checkpoint() -> Checkpoint:
             half_precision=False,
             # The mean cosine of two different drawn characters, 60 held-out ones, all pairs.
             likeness_floor=0.08,
+            small_networks=True,
+            picture_bytes=64 * 2**20,
         ),
         model=folder,
         ip_adapter=folder,
@@ -126,6 +132,8 @@ def _sdxl_checkpoint(settings: Settings) -> Checkpoint:
             empty_skeleton=False,
             half_precision=True,
             likeness_floor=0.0,
+            small_networks=False,
+            picture_bytes=6 * 2**30,
         ),
         model=settings.sdxl_model,
         controlnet=settings.sdxl_controlnet,
@@ -158,13 +166,18 @@ def choose_device(wanted: str) -> str:
     return wanted
 
 
-def prepare_torch(settings: Settings) -> None:
-    """Share the cores among the workers, choose repeatable kernels and silence the libraries.
+def count_cores(settings: Settings) -> int:
+    """The cores for one worker: those of this process, shared among the workers."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // settings.devices)
+
+
+def prepare_torch(threads: int) -> None:
+    """Choose repeatable kernels, `threads` for each operation, and silence the libraries.
 
     The libraries' warnings would quote prompts into the log.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch.set_num_threads(max(1, cores // settings.devices))
+    torch.set_num_threads(threads)
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
     for library in (diffusers.utils.logging, transformers.utils.logging):

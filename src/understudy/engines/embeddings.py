@@ -30,10 +30,12 @@ class TextEmbedding(NamedTuple):
 
 
 class ReferenceEmbedding(NamedTuple):
-    """The IP-Adapter's input for the reference and for no reference: (1, 1, tokens, channels)."""
+    """The IP-Adapter's input for the reference and for no reference, (1, 1, tokens, channels) each,
+    and the identity as `Embeddings.encode_identity` gives it."""
 
     states: torch.Tensor
     empty_states: torch.Tensor
+    identity: torch.Tensor
 
 
 class Embeddings:
@@ -43,7 +45,7 @@ class Embeddings:
         self._pipeline = pipeline
         self._texts: OrderedDict[Any, TextEmbedding] = OrderedDict()
         self._references: OrderedDict[Any, ReferenceEmbedding] = OrderedDict()
-        self._identities: OrderedDict[Any, torch.Tensor] = OrderedDict()
+        self._nothing: torch.Tensor | None = None
 
     def count_tokens(self, text: str) -> tuple[int, int]:
         """How many tokens a text has, and how many of them the model reads."""
@@ -73,31 +75,45 @@ class Embeddings:
         """The embedding of a reference picture, RGB of any proportions."""
 
         def encode() -> ReferenceEmbedding:
-            pipeline = self._pipeline
-            projection = pipeline.unet.encoder_hid_proj.image_projection_layers[0]
-            states, empty_states = pipeline.encode_image(
-                square_picture(picture),
-                pipeline.device,
-                num_images_per_prompt=1,
-                output_hidden_states=not isinstance(projection, ImageProjection),
-            )
-            return ReferenceEmbedding(states[None], empty_states[None])
+            pixels = self._read_pixels(picture)
+            seen = self._pipeline.image_encoder(pixels, output_hidden_states=self._adapter_reads_states)
+            states = self._choose_states(seen)
+            return ReferenceEmbedding(states, self._encode_nothing(pixels, states), _find_identity(seen))
 
         return _keep(self._references, _digest(picture), encode)
 
     @torch.no_grad()
     def encode_identity(self, picture: Image.Image) -> torch.Tensor:
         """The image encoder's projected embedding of a picture, of unit length: (channels,)."""
+        return _find_identity(self._pipeline.image_encoder(self._read_pixels(picture)))
 
-        def encode() -> torch.Tensor:
+    @property
+    def _adapter_reads_states(self) -> bool:
+        """Whether the IP-Adapter reads the encoder's last states but one, and not its embedding."""
+        projection = self._pipeline.unet.encoder_hid_proj.image_projection_layers[0]
+        return not isinstance(projection, ImageProjection)
+
+    def _read_pixels(self, picture: Image.Image) -> torch.Tensor:
+        encoder = self._pipeline.image_encoder
+        pixels = self._pipeline.feature_extractor(square_picture(picture), return_tensors="pt").pixel_values
+        return pixels.to(encoder.device, encoder.dtype)
+
+    def _choose_states(self, seen: Any) -> torch.Tensor:
+        return (seen.hidden_states[-2] if self._adapter_reads_states else seen.image_embeds)[None]
+
+    def _encode_nothing(self, pixels: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
+        """What stands for no reference: the states of a picture of zeros, or a zero embedding."""
+        if not self._adapter_reads_states:
+            return torch.zeros_like(states)
+        if self._nothing is None:
             encoder = self._pipeline.image_encoder
-            pixels = self._pipeline.feature_extractor(
-                square_picture(picture), return_tensors="pt"
-            ).pixel_values
-            embedding = encoder(pixels.to(encoder.device, encoder.dtype)).image_embeds[0].float().cpu()
-            return embedding / embedding.norm()
+            self._nothing = self._choose_states(encoder(torch.zeros_like(pixels), output_hidden_states=True))
+        return self._nothing
 
-        return _keep(self._identities, _digest(picture), encode)
+
+def _find_identity(seen: Any) -> torch.Tensor:
+    embedding = seen.image_embeds[0].float().cpu()
+    return embedding / embedding.norm()
 
 
 def _digest(picture: Image.Image) -> tuple[tuple[int, int], bytes]:

@@ -1,10 +1,12 @@
-"""The null engine: answers at once with a flat picture. For tests and for measuring the service."""
+"""The null engine: answers at once with flat pictures. For tests and for measuring the service."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from PIL import Image
 
-from . import Cancelled, DrawRequest, DrawResult, OnStep
+from . import DrawRequest, DrawResult, OnStep
 
 
 class NullEngine:
@@ -13,20 +15,21 @@ class NullEngine:
     name = "null"
     version = "1"
     device = "cpu"
-    batch_size = 64
+    batch_size = 16
+    scores_likeness = False
 
-    def draw(self, request: DrawRequest, on_step: OnStep) -> DrawResult:
-        """A picture of one colour.
-
-        Raises:
-            Cancelled: `on_step` answered False.
-        """
-        colour = tuple((request.seed >> shift) & 0xFF for shift in (16, 8, 0))
-        picture = Image.new("RGB", (request.width, request.height), colour)
-        if not on_step(1, 1, None):
-            raise Cancelled
-        return DrawResult(picture=picture)
+    def draw(self, requests: Sequence[DrawRequest], on_step: OnStep) -> list[DrawResult | None]:
+        """A picture of one colour for each request; None where `on_step` answered False."""
+        return [
+            DrawResult(picture=_paint(request)) if on_step(index, 1, 1, None) else None
+            for index, request in enumerate(requests)
+        ]
 
     def score_likeness(self, reference: Image.Image, picture: Image.Image) -> float | None:
         """None: a flat picture has no character in it."""
         return None
+
+
+def _paint(request: DrawRequest) -> Image.Image:
+    colour = tuple((request.seed >> shift) & 0xFF for shift in (16, 8, 0))
+    return Image.new("RGB", (request.width, request.height), colour)

@@ -1,4 +1,4 @@
-"""A small picture of how far a drawing has come, at next to no cost."""
+"""Small pictures of how far drawings have come, at next to no cost."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ T. A. Vass, "Explaining the SDXL latent space", 2023."""
 
 
 class Previewer:
-    """Follows the latents of one drawing and shows where they are heading."""
+    """Follows the latents of one batch of drawings and shows where they are heading."""
 
     def __init__(self, pipeline: StableDiffusionXLControlNetPipeline) -> None:
         self._pipeline = pipeline
         self._before: torch.Tensor | None = None
 
-    def show(self, step: int, steps: int, latents: torch.Tensor) -> Image.Image | None:
-        """The preview after `step` of `steps` (from 1), None when this step has none.
+    def show(self, step: int, steps: int, latents: torch.Tensor) -> list[Image.Image] | None:
+        """The previews after `step` of `steps` (from 1), None when this step has none.
 
-        `latents` are (1, channels, h, w), as the scheduler left them. Every third step has one,
-        fewer of many steps, and the last has none: the picture itself follows.
+        `latents` are (n, channels, h, w), as the scheduler left them. Every third step has some,
+        fewer of many steps, and the last has none: the pictures themselves follow.
         """
         before, self._before = self._before, latents
         every = max(3, math.ceil(steps / MOST_PREVIEWS))
@@ -38,7 +38,7 @@ class Previewer:
             return None
         clean = self._foresee_clean(step, before, latents)
         pixels = None if clean is None else self._decode(clean)
-        return None if pixels is None else Image.fromarray(pixels.byte().cpu().numpy())
+        return None if pixels is None else [Image.fromarray(one) for one in pixels.byte().cpu().numpy()]
 
     def _foresee_clean(self, step: int, before: torch.Tensor, after: torch.Tensor) -> torch.Tensor | None:
         """Where the straight line through the last two latents meets the noise level 0.
@@ -53,13 +53,13 @@ class Previewer:
 
     @torch.no_grad()
     def _decode(self, latents: torch.Tensor) -> torch.Tensor | None:
-        """RGB of latents, (h, w, 3) in 0..255; None where there is no cheap way."""
+        """RGB of latents, (n, h, w, 3) in 0..255; None where there is no cheap way."""
         vae = self._pipeline.vae
         if isinstance(vae, PatchAutoencoder):
-            pixels = vae.decode(latents.to(vae.dtype)).sample[0].permute(1, 2, 0).float() * 127.5 + 127.5
+            pixels = vae.decode(latents.to(vae.dtype)).sample.permute(0, 2, 3, 1).float() * 127.5 + 127.5
         elif latents.shape[1] == len(SDXL_RGB):
             colours, grey = SDXL_RGB.to(latents.device), SDXL_GREY.to(latents.device)
-            pixels = torch.einsum("lhw,lc->hwc", latents[0], colours) + grey
+            pixels = torch.einsum("nlhw,lc->nhwc", latents, colours) + grey
         else:
             return None
         return pixels.clamp(0, 255)

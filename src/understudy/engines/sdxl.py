@@ -1,13 +1,13 @@
 """The SDXL engine: a ControlNet for the pose, an IP-Adapter for the character.
 
 One code for the embedded checkpoint and for real SDXL weights; `checkpoint.py` loads either.
-It knows one request at a time, and nothing of jobs, files or messages.
+It knows one batch of requests at a time, and nothing of jobs, files or messages.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,14 +18,18 @@ from PIL import Image
 
 from ..pose.drawing import draw_skeleton
 from ..settings import Settings
-from . import Cancelled, DrawRequest, DrawResult, EngineError, OnStep
+from . import DrawRequest, DrawResult, EngineError, OnStep
 from .canvas import choose_canvas
-from .checkpoint import Profile, choose_device, find_checkpoint, load_pipeline, prepare_torch
+from .checkpoint import Profile, choose_device, count_cores, find_checkpoint, load_pipeline, prepare_torch
 from .embeddings import Embeddings
 from .likeness import score_likeness
 from .preview import Previewer
+from .replay import ReplayedForward
 
 logger = logging.getLogger(__name__)
+
+MOST_TOGETHER = 4
+"""The most pictures of one batch, so that no cancel and no other request waits for long."""
 
 
 def load_sdxl(settings: Settings) -> SdxlEngine:
@@ -34,20 +38,33 @@ def load_sdxl(settings: Settings) -> SdxlEngine:
     Raises:
         EngineError: weights or device are missing (`engine_load_failed`).
     """
-    prepare_torch(settings)
     device = choose_device(settings.device)
     checkpoint = find_checkpoint(settings)
-    return SdxlEngine(load_pipeline(checkpoint, device), checkpoint.profile, device)
+    profile = checkpoint.profile
+    # Cores that share the rows of a batch would only be disturbed by sharing single operations too.
+    replayed = profile.small_networks and torch.device(device).type == "cpu"
+    prepare_torch(1 if replayed else count_cores(settings))
+    pipeline = load_pipeline(checkpoint, device)
+    if replayed:
+        for network in (pipeline.unet, pipeline.controlnet):
+            network.forward = ReplayedForward(network.forward, CONTROLNET_OUTPUTS, count_cores(settings))
+    return SdxlEngine(pipeline, profile, device)
+
+
+CONTROLNET_OUTPUTS = ("down_block_additional_residuals", "mid_block_additional_residual")
+"""The UNet's arguments that, besides latents and time, are other ones at each step."""
 
 
 class SdxlEngine:
-    """A loaded SDXL-shaped pipeline on one device. Draws one picture at a time."""
+    """A loaded SDXL-shaped pipeline on one device. Draws one batch at a time."""
+
+    scores_likeness = True
 
     def __init__(self, pipeline: StableDiffusionXLControlNetPipeline, profile: Profile, device: str) -> None:
         self.name = profile.name
         self.version = profile.version
         self.device = device
-        self.batch_size = 1
+        self.batch_size = _choose_batch_size(device, profile)
         self._profile = profile
         self._posed = pipeline
         shared = {name: part for name, part in pipeline.components.items() if name != "controlnet"}
@@ -57,84 +74,101 @@ class SdxlEngine:
             add_watermarker=False,
         )
         self._unposed.set_progress_bar_config(disable=True)
+        if hasattr(pipeline.vae, "enable_slicing"):
+            # Decoding takes the most memory of all: one picture after another.
+            pipeline.vae.enable_slicing()
+        self._ip_scale: float | None = None
         self._embeddings = Embeddings(pipeline)
 
-    def draw(self, request: DrawRequest, on_step: OnStep) -> DrawResult:
-        """Draw one picture at the model's own size and bring it to the asked one.
+    def draw(self, requests: Sequence[DrawRequest], on_step: OnStep) -> list[DrawResult | None]:
+        """Draw pictures at the model's own size and bring them to the asked one.
 
-        The same request gives the same pixels on the same device.
+        The requests agree as `DrawRequest` says. A cancelled one is drawn on for nothing as long
+        as others go on: that leaves them as they are.
 
         Raises:
-            Cancelled: `on_step` answered False.
             EngineError: the memory does not suffice (`out_of_memory`).
         """
-        profile = self._profile
-        canvas = choose_canvas(request.width, request.height, profile.canvas_pixels, profile.canvas_multiple)
+        first, profile = requests[0], self._profile
+        canvas = choose_canvas(first.width, first.height, profile.canvas_pixels, profile.canvas_multiple)
+        watch = _Watch(len(requests), on_step)
         with _out_of_memory_explained(), _denormals_flushed():
-            ip_scale = profile.ip_scale if request.ip_scale is None else request.ip_scale
-            self._posed.set_ip_adapter_scale(ip_scale)
-            pipeline, pose = self._choose_pose(request, canvas)
-            picture = pipeline(
-                **self._condition(request),
-                **pose,
-                **self._seed_noise(request.seed, canvas),
-                width=canvas[0],
-                height=canvas[1],
-                original_size=profile.told_size,
-                target_size=profile.told_size,
-                num_inference_steps=request.steps,
-                guidance_scale=request.guidance_scale,
-                callback_on_step_end=_report_steps(pipeline, on_step),
-            ).images[0]
-        size = (request.width, request.height)
-        if picture.size != size:
-            picture = picture.resize(size, Image.Resampling.LANCZOS)
-        warnings = [*self._warn_of_idle_parameters(request), *self._warn_of_long_prompts(request)]
-        return DrawResult(picture=picture, warnings=warnings)
+            self._set_ip_scale(profile.ip_scale if first.ip_scale is None else first.ip_scale)
+            pipeline, poses = self._choose_poses(requests, canvas)
+            try:
+                pictures = pipeline(
+                    **self._condition(requests),
+                    **poses,
+                    **self._seed_noise(requests, canvas),
+                    width=canvas[0],
+                    height=canvas[1],
+                    original_size=profile.told_size,
+                    target_size=profile.told_size,
+                    num_inference_steps=first.steps,
+                    guidance_scale=first.guidance_scale,
+                    callback_on_step_end=watch.report_steps(pipeline),
+                ).images
+            except _AllCancelled:
+                return [None] * len(requests)
+        return [
+            self._finish(request, picture) if wanted else None
+            for request, picture, wanted in zip(requests, pictures, watch.wanted, strict=True)
+        ]
 
     def score_likeness(self, reference: Image.Image, picture: Image.Image) -> float | None:
         """How alike the characters in two RGB pictures are, 0 to 1 (`likeness.py` has the formula)."""
-        with _out_of_memory_explained():
-            first = self._embeddings.encode_identity(reference)
+        with _out_of_memory_explained(), _denormals_flushed():
+            first = self._embeddings.encode_reference(reference).identity
             second = self._embeddings.encode_identity(picture)
         return score_likeness(first, second, self._profile.likeness_floor)
 
-    def _condition(self, request: DrawRequest) -> dict[str, Any]:
-        """The pipeline's arguments for prompt, negative prompt and reference."""
-        prompt = self._embeddings.encode_text(request.prompt)
-        reference = self._embeddings.encode_reference(request.reference)
-        arguments: dict[str, Any] = {
-            "prompt_embeds": prompt.states,
-            "pooled_prompt_embeds": prompt.pooled,
-            "ip_adapter_image_embeds": [reference.states],
-        }
-        if request.guidance_scale > 1:
-            negative = self._embeddings.encode_negative(request.negative_prompt)
-            arguments |= {
-                "negative_prompt_embeds": negative.states,
-                "negative_pooled_prompt_embeds": negative.pooled,
-                "ip_adapter_image_embeds": [torch.cat([reference.empty_states, reference.states])],
-            }
-        return arguments
+    def _set_ip_scale(self, scale: float) -> None:
+        if scale == self._ip_scale:
+            return
+        self._posed.set_ip_adapter_scale(scale)
+        self._ip_scale = scale
+        if isinstance(self._posed.unet.forward, ReplayedForward):
+            self._posed.unet.forward.forget()
 
-    def _choose_pose(
-        self, request: DrawRequest, canvas: tuple[int, int]
+    def _condition(self, requests: Sequence[DrawRequest]) -> dict[str, Any]:
+        """The pipeline's arguments for prompts, negative prompts and references."""
+        prompts = [self._embeddings.encode_text(request.prompt) for request in requests]
+        references = [self._embeddings.encode_reference(request.reference) for request in requests]
+        states = [reference.states for reference in references]
+        arguments: dict[str, Any] = {
+            "prompt_embeds": torch.cat([prompt.states for prompt in prompts]),
+            "pooled_prompt_embeds": torch.cat([prompt.pooled for prompt in prompts]),
+        }
+        if requests[0].guidance_scale > 1:
+            negatives = [self._embeddings.encode_negative(request.negative_prompt) for request in requests]
+            arguments |= {
+                "negative_prompt_embeds": torch.cat([negative.states for negative in negatives]),
+                "negative_pooled_prompt_embeds": torch.cat([negative.pooled for negative in negatives]),
+            }
+            states = [*(reference.empty_states for reference in references), *states]
+        return arguments | {"ip_adapter_image_embeds": [torch.cat(states)]}
+
+    def _choose_poses(
+        self, requests: Sequence[DrawRequest], canvas: tuple[int, int]
     ) -> tuple[StableDiffusionXLControlNetPipeline | StableDiffusionXLPipeline, dict[str, Any]]:
-        """The pipeline with or without a ControlNet, and its arguments for the pose."""
-        profile, skeleton = self._profile, request.skeleton
-        if skeleton is None:
-            if not profile.empty_skeleton:
-                return self._unposed, {}
-            skeleton = numpy.zeros((18, 3))
-        scale = (canvas[0] / request.width, canvas[1] / request.height, 1.0)
-        pose_scale = profile.pose_scale if request.pose_scale is None else request.pose_scale
+        """The pipeline with or without a ControlNet, and its arguments for the poses."""
+        first, profile = requests[0], self._profile
+        if first.skeleton is None and not profile.empty_skeleton:
+            return self._unposed, {}
+        scale = (canvas[0] / first.width, canvas[1] / first.height, 1.0)
+        pose_scale = profile.pose_scale if first.pose_scale is None else first.pose_scale
+        skeletons = [
+            numpy.zeros((18, 3)) if request.skeleton is None else request.skeleton for request in requests
+        ]
         return self._posed, {
-            "image": draw_skeleton(skeleton * scale, *canvas, profile.stick_style),
+            "image": [
+                draw_skeleton(skeleton * scale, *canvas, profile.stick_style) for skeleton in skeletons
+            ],
             "controlnet_conditioning_scale": float(pose_scale),
         }
 
-    def _seed_noise(self, seed: int, canvas: tuple[int, int]) -> dict[str, Any]:
-        """The first latents, and the generator of a scheduler that adds noise on its way.
+    def _seed_noise(self, requests: Sequence[DrawRequest], canvas: tuple[int, int]) -> dict[str, Any]:
+        """The first latents, and the generators of a scheduler that adds noise on its way.
 
         torch's generator reads 32 bits of a seed only, so seeds that differ by a multiple of
         2**32 would draw the same picture; NumPy's reads them all, and gives every device the
@@ -142,10 +176,19 @@ class SdxlEngine:
         """
         factor = self._posed.vae_scale_factor
         shape = (1, self._posed.unet.config.in_channels, canvas[1] // factor, canvas[0] // factor)
-        source = numpy.random.default_rng(seed)
-        noise = torch.from_numpy(source.standard_normal(shape, dtype=numpy.float32))
-        generator = torch.Generator().manual_seed(int(source.integers(2**32)))
-        return {"latents": noise.to(self._posed.unet.dtype), "generator": generator}
+        noises, generators = [], []
+        for request in requests:
+            source = numpy.random.default_rng(request.seed)
+            noises.append(torch.from_numpy(source.standard_normal(shape, dtype=numpy.float32)))
+            generators.append(torch.Generator().manual_seed(int(source.integers(2**32))))
+        return {"latents": torch.cat(noises).to(self._posed.unet.dtype), "generator": generators}
+
+    def _finish(self, request: DrawRequest, picture: Image.Image) -> DrawResult:
+        size = (request.width, request.height)
+        if picture.size != size:
+            picture = picture.resize(size, Image.Resampling.LANCZOS)
+        warnings = [*self._warn_of_idle_parameters(request), *self._warn_of_long_prompts(request)]
+        return DrawResult(picture=picture, warnings=warnings)
 
     def _warn_of_idle_parameters(self, request: DrawRequest) -> list[str]:
         warnings = []
@@ -166,16 +209,44 @@ class SdxlEngine:
         return warnings
 
 
-def _report_steps(pipeline: Any, on_step: OnStep) -> Callable[..., dict[str, Any]]:
-    previewer = Previewer(pipeline)
+class _AllCancelled(Exception):
+    """Ends a drawing that nobody waits for any more."""
 
-    def report(_: Any, index: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-        step, steps = index + 1, pipeline.num_timesteps
-        if not on_step(step, steps, previewer.show(step, steps, tensors["latents"])):
-            raise Cancelled
-        return tensors
 
-    return report
+class _Watch:
+    """Tells the steps of a batch, and remembers which of its requests are still wanted."""
+
+    def __init__(self, count: int, on_step: OnStep) -> None:
+        self.wanted = [True] * count
+        self._on_step = on_step
+
+    def report_steps(self, pipeline: Any) -> Callable[..., dict[str, Any]]:
+        previewer = Previewer(pipeline)
+
+        def report(_: Any, index: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+            step, steps = index + 1, pipeline.num_timesteps
+            previews = previewer.show(step, steps, tensors["latents"]) or [None] * len(self.wanted)
+            for number, preview in enumerate(previews):
+                if self.wanted[number]:
+                    self.wanted[number] = self._on_step(number, step, steps, preview)
+            if not any(self.wanted):
+                raise _AllCancelled
+            return tensors
+
+        return report
+
+
+def _choose_batch_size(device: str, profile: Profile) -> int:
+    """How many pictures to draw together.
+
+    On a GPU a batch fills what one picture leaves idle; as many as its free memory holds, now
+    that the weights are loaded. A CPU is full with one picture: `benchmarks/engine.py` tells
+    what a batch gains there.
+    """
+    if torch.device(device).type != "cuda":
+        return 1
+    free_bytes, _ = torch.cuda.mem_get_info(device)
+    return max(1, min(MOST_TOGETHER, free_bytes // profile.picture_bytes))
 
 
 @contextmanager

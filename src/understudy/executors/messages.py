@@ -7,6 +7,7 @@ then MessagePack. A picture in a message is a file's bytes, never raw pixels.
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import msgspec
@@ -143,3 +144,24 @@ def decode_to_worker(body: bytes) -> ToWorker:
 def decode_from_worker(body: bytes) -> FromWorker:
     """A frame's body, as the executor reads it."""
     return _from_worker.decode(body)
+
+
+def read_frame(pipe: io.RawIOBase) -> bytes | None:
+    """The next frame's body; None at the end of the pipe, in the middle of a frame too."""
+    head = _read_exactly(pipe, 4)
+    if head is None:
+        return None
+    length = int.from_bytes(head, "big")
+    if length > MAX_FRAME_BYTES:
+        raise ValueError("the frame is too long")
+    return _read_exactly(pipe, length)
+
+
+def _read_exactly(pipe: io.RawIOBase, count: int) -> bytes | None:
+    chunks = bytearray()
+    while len(chunks) < count:
+        chunk = pipe.read(count - len(chunks))
+        if not chunk:
+            return None
+        chunks += chunk
+    return bytes(chunks)

@@ -1,0 +1,311 @@
+"""A small network's forward, recorded once and replayed without its modules, shared among the cores.
+
+In a small network most of the time goes into what surrounds the arithmetic: the Python of a thousand
+modules, and handing each operation out to the cores and gathering it in again. Here the operations
+of one forward are kept as a flat list. What depends on a drawing's conditions alone (the keys and
+values of cross attention, the ControlNet's look at the pose) is computed once a drawing, and each
+core takes its own rows of the batch from the first operation to the last. The numbers are those of
+the forward itself. It knows nothing of pipelines or requests.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+KEPT = 8
+"""How many recordings of a network are kept, one for each shape; the least recently used goes first."""
+
+_READS_NUMBERS = {
+    getattr(torch.Tensor, name)
+    for name in ("item", "tolist", "numpy", "__bool__", "__int__", "__float__", "__index__")
+}
+
+
+class _Stage(IntEnum):
+    """How long a value holds: always, for one drawing, or for one step of it."""
+
+    NETWORK = 0
+    DRAWING = 1
+    STEP = 2
+
+
+class _Slot(NamedTuple):
+    """Stands for the tensor of that number in a structure whose tensors were taken out."""
+
+    number: int
+
+
+class _Call(NamedTuple):
+    """One operation: `values[result] = function(*values[arguments], **keywords)`; then `dead` is let go."""
+
+    function: Callable[..., Any]
+    arguments: tuple[int, ...]
+    keywords: dict[str, int]
+    result: int
+    dead: tuple[int, ...] = ()
+
+
+class _Recorder(TorchFunctionMode):
+    """Writes down every operation on tensors while it is the mode."""
+
+    def __init__(self, steady: Sequence[torch.Tensor], changing: Sequence[torch.Tensor]) -> None:
+        super().__init__()
+        self.values: list[Any] = []
+        self.stages: list[_Stage] = []
+        self.calls: list[_Call] = []
+        # By identity; `values` keeps every object alive, so that none takes another's place.
+        self._places: dict[int, int] = {}
+        for tensor in steady:
+            self.add(tensor, _Stage.DRAWING)
+        for tensor in changing:
+            self.add(tensor, _Stage.STEP)
+
+    def add(self, value: Any, stage: _Stage) -> int:
+        self.values.append(value)
+        self.stages.append(stage)
+        self._places[id(value)] = len(self.values) - 1
+        return len(self.values) - 1
+
+    def place(self, value: Any) -> int:
+        """Where a value is; what no operation has made is the network's own or a constant."""
+        found = self._places.get(id(value))
+        if found is not None:
+            return found
+        if isinstance(value, list | tuple) and any(isinstance(part, torch.Tensor) for part in value):
+            return self.write(_gather, [self.place(part) for part in value], {}, list(value))
+        return self.add(value, _Stage.NETWORK)
+
+    def write(
+        self, function: Callable[..., Any], arguments: list[int], keywords: dict[str, int], result: Any
+    ) -> int:
+        used = (*arguments, *keywords.values())
+        stage = max((self.stages[place] for place in used), default=_Stage.NETWORK)
+        place = self.add(result, stage)
+        if stage > _Stage.NETWORK:
+            self.calls.append(_Call(function, tuple(arguments), keywords, place))
+        return place
+
+    def __torch_function__(
+        self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        name = getattr(function, "__name__", "")
+        if function in _READS_NUMBERS or (name.endswith("_") and not name.endswith("__")):
+            raise ValueError(f"{name} cannot be replayed: it reads numbers or changes a tensor in place")
+        kwargs = kwargs or {}
+        result = function(*args, **kwargs)
+        parts = result if isinstance(result, list | tuple) else (result,)
+        if not any(isinstance(part, torch.Tensor) for part in parts) or id(result) in self._places:
+            # A size or a type, the same in every replay of this shape; or nothing was done.
+            return result
+        place = self.write(
+            function,
+            [self.place(value) for value in args],
+            {name: self.place(value) for name, value in kwargs.items()},
+            result,
+        )
+        if parts is result:
+            for index, part in enumerate(parts):
+                self.write(operator.getitem, [place, self.place(index)], {}, part)
+        return result
+
+
+class Recording:
+    """The operations of `forward(steady, changing)`, two lists of tensors, for one shape of them.
+
+    Replayed with other tensors of that shape it gives the numbers that `forward` gives. `forward`
+    must not look at the numbers in its tensors, change one in place or draw random ones.
+
+    Raises:
+        ValueError: it does the first or the second.
+    """
+
+    def __init__(
+        self,
+        forward: Callable[[Sequence[torch.Tensor], Sequence[torch.Tensor]], Any],
+        steady: Sequence[torch.Tensor],
+        changing: Sequence[torch.Tensor],
+    ) -> None:
+        recorder = _Recorder(steady, changing)
+        with recorder:
+            result = forward(steady, changing)
+        results: list[torch.Tensor] = []
+        self._structure = take_tensors(result, results)
+        self._results = [recorder.place(tensor) for tensor in results]
+        self._steady, self._changing = len(steady), len(changing)
+        # Only what holds for the network itself is kept from this one forward.
+        self._constants = [
+            value if stage == _Stage.NETWORK else None
+            for value, stage in zip(recorder.values, recorder.stages, strict=True)
+        ]
+        by_stage = {
+            wanted: [call for call in recorder.calls if recorder.stages[call.result] == wanted]
+            for wanted in (_Stage.DRAWING, _Stage.STEP)
+        }
+        self._drawing = by_stage[_Stage.DRAWING]
+        self._step = _mark_dead(by_stage[_Stage.STEP], {*self._results}, recorder.stages)
+
+    def prepare(self, steady: Sequence[torch.Tensor]) -> list[Any]:
+        """What can be computed once a drawing: the values that `replay` begins with."""
+        values = list(self._constants)
+        values[: self._steady] = steady
+        _perform(self._drawing, values)
+        return values
+
+    def replay(self, prepared: list[Any], changing: Sequence[torch.Tensor]) -> Any:
+        """What the forward gives for `changing`, after `prepare` for the steady tensors."""
+        values = list(prepared)
+        values[self._steady : self._steady + self._changing] = changing
+        _perform(self._step, values)
+        return put_tensors(self._structure, [values[place] for place in self._results])
+
+
+class ReplayedForward:
+    """Takes the place of a network's `forward`; each core computes an equal share of the rows.
+
+    Arguments by position are other ones at each step of a drawing, and so are those by keyword that
+    `changing` names; all other tensors are taken for the same as long as they are the same objects.
+    The first dimension of the first argument counts the rows, and every tensor that has as many is
+    divided. All arguments are tensors, numbers, None, or lists, tuples and dictionaries of them.
+    """
+
+    def __init__(self, forward: Callable[..., Any], changing: Sequence[str], cores: int) -> None:
+        self._forward = forward
+        self._changing = frozenset(changing)
+        self._cores = cores
+        # The thread that calls computes the first share itself.
+        self._threads = ThreadPoolExecutor(
+            max(1, cores - 1),
+            thread_name_prefix="core",
+            initializer=torch.set_flush_denormal,
+            initargs=(True,),
+        )
+        self._recordings: OrderedDict[Any, Recording] = OrderedDict()
+        self._steady: list[torch.Tensor] = []
+        self._prepared: tuple[Recording, list[list[Any]]] | None = None
+
+    def forget(self) -> None:
+        """Drop what was recorded: the network itself has changed."""
+        self._recordings.clear()
+        self._prepared = None
+
+    def __call__(self, *positional: Any, **keywords: Any) -> Any:
+        """What the network's own forward gives."""
+        steady: list[torch.Tensor] = []
+        changing: list[torch.Tensor] = []
+        moving = {name: value for name, value in keywords.items() if name in self._changing}
+        still = {name: value for name, value in keywords.items() if name not in self._changing}
+        changing_structure = take_tensors((positional, moving), changing)
+        steady_structure = take_tensors(still, steady)
+        rows = changing[0].shape[0]
+        shares = max(count for count in range(1, min(rows, self._cores) + 1) if rows % count == 0)
+        divided = [_divide(tensor, rows, shares) for tensor in changing]
+
+        def forward(steady: Sequence[torch.Tensor], changing: Sequence[torch.Tensor]) -> Any:
+            positional, moving = put_tensors(changing_structure, changing)
+            return self._forward(*positional, **moving, **put_tensors(steady_structure, steady))
+
+        same = len(steady) == len(self._steady) and all(map(operator.is_, steady, self._steady))
+        shapes = tuple((tensor.shape, tensor.dtype) for tensor in (*steady, *changing))
+        key = (changing_structure, steady_structure, shapes)
+        recording = self._recordings.get(key)
+        if recording is None:
+            first = [_divide(tensor, rows, shares)[0] for tensor in steady]
+            recording = Recording(forward, first, [shared[0] for shared in divided])
+            self._recordings[key] = recording
+            if len(self._recordings) > KEPT:
+                self._recordings.popitem(last=False)
+        self._recordings.move_to_end(key)
+        if not same or self._prepared is None or self._prepared[0] is not recording:
+            shared_steady = [_divide(tensor, rows, shares) for tensor in steady]
+            self._prepared = (
+                recording,
+                self._share(lambda share: recording.prepare([one[share] for one in shared_steady]), shares),
+            )
+            self._steady = steady
+        prepared = self._prepared[1]
+        results = self._share(
+            lambda share: recording.replay(prepared[share], [one[share] for one in divided]), shares
+        )
+        return results[0] if shares == 1 else _join(results)
+
+    def _share(self, compute: Callable[[int], Any], shares: int) -> list[Any]:
+        """`compute` for each share, at the same time."""
+
+        @torch.inference_mode()
+        def compute_quietly(share: int) -> Any:
+            return compute(share)
+
+        others = [self._threads.submit(compute_quietly, share) for share in range(1, shares)]
+        return [compute_quietly(0), *(other.result() for other in others)]
+
+
+def take_tensors(structure: Any, tensors: list[torch.Tensor]) -> Any:
+    """A structure as nested tuples that can be compared; its tensors are appended to `tensors`."""
+    if isinstance(structure, torch.Tensor):
+        tensors.append(structure)
+        return _Slot(len(tensors) - 1)
+    if isinstance(structure, dict):
+        return dict, tuple((name, take_tensors(part, tensors)) for name, part in structure.items())
+    if isinstance(structure, list | tuple):
+        return type(structure), tuple(take_tensors(part, tensors) for part in structure)
+    return None, structure
+
+
+def put_tensors(structure: Any, tensors: Sequence[torch.Tensor]) -> Any:
+    """The opposite of `take_tensors`."""
+    if isinstance(structure, _Slot):
+        return tensors[structure.number]
+    kind, parts = structure
+    if kind is None:
+        return parts
+    if kind is dict:
+        return {name: put_tensors(part, tensors) for name, part in parts}
+    return kind(put_tensors(part, tensors) for part in parts)
+
+
+def _join(results: Sequence[Any]) -> Any:
+    """Structures of the same form, their tensors put together along the rows."""
+    taken: list[list[torch.Tensor]] = [[] for _ in results]
+    structure, *_ = [take_tensors(result, tensors) for result, tensors in zip(results, taken, strict=True)]
+    return put_tensors(structure, [torch.cat(parts) for parts in zip(*taken, strict=True)])
+
+
+def _divide(tensor: torch.Tensor, rows: int, shares: int) -> Sequence[torch.Tensor]:
+    if tensor.dim() and tensor.shape[0] == rows:
+        return tensor.tensor_split(shares)
+    return [tensor] * shares
+
+
+def _mark_dead(calls: Sequence[_Call], wanted: set[int], stages: Sequence[_Stage]) -> list[_Call]:
+    """The same calls; each lets go of what no later one needs, so that its memory is used again."""
+    marked: list[_Call] = []
+    needed = set(wanted)
+    for call in reversed(calls):
+        used = {*call.arguments, *call.keywords.values(), call.result}
+        dead = tuple(place for place in used - needed if stages[place] == _Stage.STEP)
+        needed |= used
+        marked.append(call._replace(dead=dead))
+    return marked[::-1]
+
+
+def _perform(calls: Sequence[_Call], values: list[Any]) -> None:
+    for function, arguments, keywords, result, dead in calls:
+        given = [values[place] for place in arguments]
+        if keywords:
+            values[result] = function(*given, **{name: values[place] for name, place in keywords.items()})
+        else:
+            values[result] = function(*given)
+        for place in dead:
+            values[place] = None
+
+
+def _gather(*parts: Any) -> list[Any]:
+    return list(parts)

@@ -7,6 +7,7 @@ of jobs, keys or HTTP, and it writes no prompt and no picture into its log.
 
 from __future__ import annotations
 
+import ctypes
 import io
 import logging
 import os
@@ -63,6 +64,9 @@ CANDIDATE_STRIDE = 1_000_003
 
 EXIT_GRACE_SECONDS = 5.0
 """How long a worker whose pipe has closed may take to reach its next step."""
+
+_PR_SET_PDEATHSIG = 1
+"""Of prctl(2): the signal that is sent when the parent dies."""
 
 Send = Callable[[FromWorker], None]
 IsCancelled = Callable[[str], bool]
@@ -452,8 +456,18 @@ def _claim_pipes() -> tuple[io.FileIO, io.FileIO]:
     return io.FileIO(commands, "r"), io.FileIO(answers, "w")
 
 
+def _die_with_parent() -> None:
+    """Have the kernel kill this process when the one that started it is gone, where it can (Linux).
+
+    A closed pipe is seen by a thread of this process: one that hangs in a driver has none that runs.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def main() -> int:
     """Serve one executor over stdin and stdout until the pipe closes; the exit status."""
+    _die_with_parent()
     commands, answers = _claim_pipes()
     logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
     # Ctrl-C reaches the whole process group; when the worker ends is its executor's decision.

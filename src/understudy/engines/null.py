@@ -15,7 +15,7 @@ class NullEngine:
     name = "null"
     version = "1"
     device = "cpu"
-    batch_size = 16
+    batch_size = 64
     scores_likeness = False
 
     def draw(self, requests: Sequence[DrawRequest], on_step: OnStep) -> list[DrawResult | None]:

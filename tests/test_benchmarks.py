@@ -36,7 +36,7 @@ async def load_from(answers: list[bytes], requests: int, clients: int, received:
 
 async def test_load_reads_answers_that_come_in_pieces():
     received: list[bytes] = []
-    pieces = [b"HTTP/1.1 200 OK\r\nContent-", b"Length: 5\r\n\r", b"\nhel", b"lo"]
+    pieces = [b"HTTP/1.1 200 OK\r\nContent-", b"Length: 5\r\n\r", b"\nhell", b"o"]
     load = await load_from(pieces, requests=10, clients=3, received=received)
     assert received == [b"hello"] * 10
     assert len(load.latencies) == 10

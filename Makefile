@@ -5,6 +5,7 @@
 #   make serve    the service on http://127.0.0.1:8000, its data in data/
 
 PYTHON ?= python3
+CHAOS_MINUTES ?= 10
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -14,7 +15,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SEGMIND_VERSIONS := 1.1.0 1.3.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test lint format bench clean
+.PHONY: help setup demo serve test chaos lint format bench clean
 
 help:  ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +41,9 @@ serve: setup  ## Run the service on http://127.0.0.1:8000
 
 test: setup  ## Run every test
 	$(BIN)/python -m pytest
+
+chaos: setup  ## Kill the service in every state and at every boundary, for CHAOS_MINUTES=10
+	CHAOS_MINUTES=$(CHAOS_MINUTES) $(BIN)/python -m pytest tests/chaos tests/jobs/test_machine.py --timeout 0 -s
 
 lint: setup  ## Check style and format
 	$(BIN)/ruff check .

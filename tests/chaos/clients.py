@@ -140,7 +140,7 @@ class Client:
                 await self.save_character(name)
                 body["ip_image"] = f"character:{name}"
             case "sheet":
-                body |= {"poses": ["stand"] * 12, "num_images": 2, "width": 1024, "height": 1024}
+                body |= {"poses": ["stand"] * 12, "width": 1024, "height": 1024}
             case "candidates":
                 body |= {"candidates": 3, "num_images": 2, "output_format": "jpeg"}
         answer = await self.ask("POST", f"/v2/{SLUG}", what="submit", json=body)
@@ -204,7 +204,7 @@ class Client:
 
     async def live_through_a_job(self) -> None:
         """Ask for a job and follow it; cancel or delete it now and then, at any moment."""
-        kind = self.random.choice(KINDS)
+        kind = self.random.choice((*KINDS, "uploaded"))
         job_id = await self.submit(kind)
         if job_id is None:
             return

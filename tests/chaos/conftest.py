@@ -14,13 +14,16 @@ import pytest
 SEED = 1
 """The seed of the short round."""
 
+SHARE = 0.3
+"""Of the minutes, for each of the tests that repeat."""
+
 
 @pytest.fixture
 def rounds() -> Iterator[int]:
     """Seeds, one for each round: a single one, or new ones until the minutes are over."""
 
     def draw_seeds() -> Iterator[int]:
-        deadline = time.monotonic() + 60 * float(os.environ.get("CHAOS_MINUTES", "0"))
+        deadline = time.monotonic() + 60 * SHARE * float(os.environ.get("CHAOS_MINUTES", "0"))
         given = os.environ.get("CHAOS_SEED")
         drawn = random.SystemRandom().randrange(10**6) if "CHAOS_MINUTES" in os.environ else SEED
         seed = int(given) if given else drawn

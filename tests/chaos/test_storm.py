@@ -26,7 +26,7 @@ from witness import Scene, find_children, find_crash_faults, find_faults, freeze
 
 from running_service import RunningService
 
-CLIENTS = 10
+CLIENTS = 14
 WORKER, DECODER = "understudy.worker", "understudy.decoder"
 EVERYWHERE = (
     "waiting",
@@ -58,6 +58,8 @@ SETTINGS = {
     "public_url": PUBLIC_URL,
     "sweep_interval_seconds": 0.2,
     "worker_hang_seconds": 1.5,
+    # A job that could not even be given back, to a full disk, waits until its lease runs out.
+    "lease_seconds": 3,
 }
 
 
@@ -77,7 +79,7 @@ class Reaper:
         """Go through the list, until it is empty or the time is over."""
         deadline = time.monotonic() + seconds
         while self.left and time.monotonic() < deadline:
-            await asyncio.sleep(self.random.uniform(0.002, 0.02))
+            await asyncio.sleep(self.random.uniform(0.003, 0.025))
             await self.look_and_strike()
 
     async def look_and_strike(self) -> None:
@@ -170,7 +172,7 @@ async def test_a_service_that_dies_in_every_state(
             async with asyncio.timeout(240), asyncio.TaskGroup() as group:
                 for client in clients:
                     group.create_task(ask_until(end, client))
-                await reaper.run(60)
+                await reaper.run(120)
                 end.set()
             async with asyncio.timeout(120):
                 await asyncio.to_thread(service.stop)

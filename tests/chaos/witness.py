@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-RECENT_SECONDS = 0.03
+RECENT_SECONDS = 0.1
 """How long after its end a job has only just ended."""
 
 

@@ -46,7 +46,7 @@ from understudy.jobs.files import StoredFile
 from understudy.jobs.job import Job, NewJob
 from understudy.jobs.store import Store
 
-HISTORIES = int(os.environ.get("CHAOS_HISTORIES", "20"))
+HISTORIES = 20 + int(40 * float(os.environ.get("CHAOS_MINUTES", "0")))
 """How many are tried; `make chaos` asks for many more."""
 
 FREE = -1

@@ -9,9 +9,13 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+from collections import OrderedDict
 from pathlib import Path
 
 _EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
+
+RECENT_BYTES = 32_000_000
+"""What is kept in memory of the files that were read last."""
 
 
 class BlobStore:
@@ -19,6 +23,9 @@ class BlobStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        # A character's picture is read for each job that is given it.
+        self._recent: OrderedDict[str, bytes] = OrderedDict()
+        self._recent_bytes = 0
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     async def put(self, content_type: str, data: bytes) -> str:
@@ -33,13 +40,20 @@ class BlobStore:
 
     async def get(self, name: str) -> bytes | None:
         """The bytes of a name; None when there are none."""
+        data = self._recent.get(name)
+        if data is not None:
+            self._recent.move_to_end(name)
+            return data
         try:
-            return await asyncio.to_thread((self.folder / name).read_bytes)
+            data = await asyncio.to_thread((self.folder / name).read_bytes)
         except FileNotFoundError:
             return None
+        self._remember(name, data)
+        return data
 
     async def delete(self, name: str) -> None:
         """Forget a name; nothing happens when it is not there."""
+        self._recent_bytes -= len(self._recent.pop(name, b""))
         await asyncio.to_thread((self.folder / name).unlink, missing_ok=True)
 
     async def list_names(self) -> list[str]:
@@ -53,6 +67,15 @@ class BlobStore:
             OSError: the folder cannot be written.
         """
         await self.delete(await self.put("image/png", b"check"))
+
+    def _remember(self, name: str, data: bytes) -> None:
+        if name in self._recent:
+            return
+        self._recent[name] = data
+        self._recent_bytes += len(data)
+        while self._recent_bytes > RECENT_BYTES:
+            _, oldest = self._recent.popitem(last=False)
+            self._recent_bytes -= len(oldest)
 
     def _write(self, name: str, data: bytes) -> None:
         path, unfinished = self.folder / name, self.folder / f"{name}.unfinished"

@@ -15,13 +15,14 @@ import asyncio
 import os
 import queue
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import alembic.command
 import alembic.config
@@ -44,6 +45,12 @@ READERS = 4
 BATCH_SIZE = 256
 """The most changes that share a transaction."""
 
+RECENT_SECONDS = 0.5
+"""How long a row is taken for what it was: what changes it is felt within a second."""
+
+RECENT_ROWS = 10_000
+"""The most rows that are remembered so."""
+
 
 @dataclass(eq=False, slots=True)
 class _Change:
@@ -54,6 +61,34 @@ class _Change:
     tell: Callable[[Any], None] | None
     result: Any = None
     error: Exception | None = None
+
+
+class Recent(Generic[T]):
+    """Rows as they were within the last half second, by the words they are asked for with.
+
+    For rows that hardly change and are asked for all the time. What is not there is asked for anew.
+    """
+
+    def __init__(self) -> None:
+        self._rows: dict[str, tuple[float, T]] = {}
+
+    async def find(self, name: str, ask: Callable[[str], Awaitable[T | None]]) -> T | None:
+        """The row of a name, asked for if it was not within that time."""
+        now = time.monotonic()
+        known = self._rows.get(name)
+        if known is not None and now - known[0] < RECENT_SECONDS:
+            return known[1]
+        row = await ask(name)
+        self._rows.pop(name, None)
+        if row is not None:
+            if len(self._rows) >= RECENT_ROWS:
+                self._rows.clear()
+            self._rows[name] = (now, row)
+        return row
+
+    def clear(self) -> None:
+        """Ask for everything anew."""
+        self._rows.clear()
 
 
 class Database:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
-from ..database import Database
+from ..database import Database, Recent
 from ..errors import Conflict, NotFound
 from .tables import accounts, keys
 
@@ -43,6 +43,7 @@ class KeyStore:
 
     def __init__(self, database: Database) -> None:
         self.database = database
+        self._recent: Recent[Key] = Recent()
 
     async def create(self, name: str, account: str | None = None) -> tuple[str, Key]:
         """Make a key; return it (only now can it be read) and its row.
@@ -79,12 +80,11 @@ class KeyStore:
         return secret, await self._get(key_id)
 
     async def find(self, key: str) -> Key | None:
-        """The row of a key that may be used; None when it is unknown or revoked."""
-        values = {"digest": digest_key(key)}
-        row = await self.database.look(
-            lambda connection: connection.execute(_find_working, values).one_or_none()
-        )
-        return None if row is None else Key(**row._mapping)
+        """The row of a key that may be used; None when it is unknown or revoked.
+
+        A key that another process revokes is found for half a second more.
+        """
+        return await self._recent.find(digest_key(key), self._find_working)
 
     async def list(self) -> list[Key]:
         """Every key, oldest first, revoked ones too."""
@@ -114,12 +114,20 @@ class KeyStore:
             )
         revoke = update(keys).where(keys.c.id == found[0].id).values(revoked_at=time.time())
         await self.database.write(lambda connection: connection.execute(revoke).rowcount)
+        self._recent.clear()
         return await self._get(found[0].id)
 
     async def count(self) -> int:
         """How many keys there are, revoked ones too."""
         query = select(func.count()).select_from(keys)
         return await self.database.read(lambda connection: connection.scalar(query)) or 0
+
+    async def _find_working(self, digest: str) -> Key | None:
+        values = {"digest": digest}
+        row = await self.database.look(
+            lambda connection: connection.execute(_find_working, values).one_or_none()
+        )
+        return None if row is None else Key(**row._mapping)
 
     async def _get(self, key_id: str) -> Key:
         query = _select_keys.where(keys.c.id == key_id)

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from typing import Annotated
 
 from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
-from ..accounts.keys import Key, digest_key
+from ..accounts.keys import Key
 from ..errors import NotAuthenticated, ServiceError
 from .service import Service
-
-KEY_CACHE_SECONDS = 0.5
-"""How long a key is trusted without asking the database: a revoked one stops within a second."""
-
-KEY_CACHE_SIZE = 10_000
 
 _header = APIKeyHeader(name="x-api-key", auto_error=False, description="The API key.")
 _bearer = HTTPBearer(auto_error=False, description="The API key as a bearer token.")
@@ -27,28 +21,6 @@ async def get_service(request: Request) -> Service:
     Asynchronous, as every dependency here, because FastAPI runs the others in a thread.
     """
     return request.app.state.service
-
-
-class KeyCache:
-    """Keys seen within the last moment, by digest."""
-
-    def __init__(self) -> None:
-        self._keys: dict[str, tuple[float, Key]] = {}
-
-    async def find(self, service: Service, key: str) -> Key | None:
-        """The row of a key that may be used."""
-        digest = digest_key(key)
-        now = time.monotonic()
-        cached = self._keys.get(digest)
-        if cached is not None and now - cached[0] < KEY_CACHE_SECONDS:
-            return cached[1]
-        self._keys.pop(digest, None)
-        row = await service.keys.find(key)
-        if row is not None:
-            if len(self._keys) >= KEY_CACHE_SIZE:
-                self._keys.clear()
-            self._keys[digest] = (now, row)
-        return row
 
 
 async def authenticate(
@@ -64,7 +36,7 @@ async def authenticate(
     key = _read_key(request)
     if not key:
         raise NotAuthenticated("Send your API key in the header x-api-key.")
-    row = await request.app.state.key_cache.find(request.app.state.service, key)
+    row = await request.app.state.service.keys.find(key)
     if row is None:
         raise NotAuthenticated("The API key is unknown or revoked; make one with `understudy keys create`.")
     return row

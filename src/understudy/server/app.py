@@ -10,7 +10,6 @@ from fastapi import FastAPI
 from .. import __version__
 from ..settings import Settings
 from . import characters, files, generations, health, models, requests
-from .access import KeyCache
 from .failures import BodyLimit, RequestId, install_failures
 from .service import open_service
 
@@ -42,7 +41,6 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    app.state.key_cache = KeyCache()
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(RequestId)
     install_failures(app)

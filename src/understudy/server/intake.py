@@ -166,7 +166,7 @@ async def _resolve_text(
     if own is None:
         intake.inputs[name] = {"url": source.url}
         return
-    file = await service.files.find(own)
+    file = await service.files.find_recent(own)
     if file is None:
         raise InvalidRequest(
             f"The file given as {name} does not exist here or has expired; upload it again.",

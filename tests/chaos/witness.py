@@ -64,7 +64,8 @@ class Scene:
 def look(data_dir: Path) -> Scene:
     """The data folder as it is now; nobody's lock is held after."""
     with closing(open_database(data_dir)) as database:
-        names = set(os.listdir(data_dir / "files"))
+        files = data_dir / "files"
+        names = set(os.listdir(files)) if files.exists() else set()
         jobs = database.execute(
             "SELECT id, status, stage, step, lease_expires_at, attempts, ended_at, error_code FROM jobs"
         ).fetchall()

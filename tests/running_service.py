@@ -70,7 +70,7 @@ class RunningService:
             self.output.append(line)
             if key := re.fullmatch(r"us_\S+", line.strip()):
                 self.key = key[0]
-            if url := re.search(r"listens on (http://\S+)", line):
+            if url := re.search(r"listens on (http://\S+:\d+)", line):
                 self.url = url[1]
                 listening.set()
         listening.set()

@@ -68,7 +68,8 @@ class Fate:
 
 
 def tell(words: str) -> None:
-    os.write(2, f"{words}\n".encode())
+    # On a line of its own: another thread may be in the middle of one.
+    os.write(2, f"\n{words}\n".encode())
 
 
 def main() -> None:

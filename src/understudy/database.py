@@ -187,6 +187,9 @@ def migrate_database(data_dir: Path) -> None:
     try:
         with engine.connect() as connection:
             connection = connection.execution_options(understudy_write=True)
+            # SQLite alters a table by building it anew: dropping the old one must not count as
+            # deleting what others refer to. This can be said only before the transaction begins.
+            connection.connection.execute("PRAGMA foreign_keys = OFF")
             with connection.begin():
                 config = alembic.config.Config()
                 config.set_main_option("script_location", str(files("understudy") / "migrations"))

@@ -27,9 +27,16 @@ class Meters:
             ["code"],
             registry=self.registry,
         )
+        self.attempts_lost = Counter(
+            "understudy_job_attempts_lost",
+            "Attempts that jobs lost to a worker's death, hang or failed start.",
+            ["code"],
+            registry=self.registry,
+        )
         # From the start at zero, or the first loss would not count as an increase.
         for code in ("worker_died", "worker_hung", "engine_load_failed"):
             self.worker_losses.labels(code)
+            self.attempts_lost.labels(code)
         self.queue_seconds = Histogram(
             "understudy_job_queue_seconds",
             "From submit to a worker's first message.",

@@ -70,6 +70,16 @@ def test_boundaries_that_are_none(hostile: RunningService, boundary: str) -> Non
     assert answer.check_error(400)["code"] in ("invalid_request", "missing_parameter")
 
 
+def test_a_form_that_is_cut_off_is_told(hostile: RunningService, picture: bytes) -> None:
+    whole = picture + part("prompt", b"x") + END
+    assert send(hostile, whole).status == 200
+    for length in (0, 3, 20, 200, len(whole) - 30, len(whole) - 9):
+        told = send(hostile, whole[:length]).check_error(400, "invalid_request")
+        assert "cut off" in told["error"]
+    # What stands behind the last boundary is nothing (RFC 2046, 5.1.1).
+    assert send(hostile, whole + b"more").status == 200
+
+
 def test_a_form_in_a_form_is_text(hostile: RunningService, picture: bytes) -> None:
     inner = b'--y\r\nContent-Disposition: form-data; name="prompt"\r\n\r\nx\r\n--y--'
     nested = part("a", inner, "\r\nContent-Type: multipart/mixed; boundary=y")
@@ -109,6 +119,8 @@ def test_the_name_of_a_file_is_nothing(hostile: RunningService, picture_path: Pa
         ("pose", b"[" * 900 + b"]" * 900),
         ("poses", b"[" + b"[]," * 20_000 + b"1]"),
         ("poses", b"wave," * 20_000),
+        ("poses", b"," * 30_000_000),
+        ("pose", b"[" + b"[]," * 20_000_000 + b"1]"),
         ("steps", b"9" * 100_000),
         ("steps", "١٠".encode() + b"x"),
         ("guidance_scale", b"1e400"),

@@ -53,6 +53,9 @@ PATHS = [
     b"//files/NAME",
     b"/files//NAME",
     b"/files/./NAME",
+    b"/files/NAME/",
+    b"/files/NAME%2f",
+    b"/v1/models/",
     b"/x/../files/NAME",
     b"/FILES/NAME",
     b"/%66iles/../NAME",
@@ -79,7 +82,7 @@ def test_a_file_is_served_by_its_name(hostile: RunningService, file_name: bytes)
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
-@given(name=st.binary(min_size=1, max_size=60).filter(lambda name: not name.endswith(b"/")))
+@given(name=st.binary(min_size=1, max_size=60))
 def test_no_name_of_a_file_leads_elsewhere(hostile: RunningService, name: bytes) -> None:
     escaped = b"".join(b"%%%02x" % byte for byte in name)
     exchange(hostile, make_head(hostile, "GET", b"/files/" + escaped)).check_error(404)
@@ -237,10 +240,39 @@ def test_of_two_keys_the_first_counts(hostile: RunningService) -> None:
 )
 def test_what_is_no_http_is_hung_up_on(hostile: RunningService, sent: bytes) -> None:
     answer = exchange(hostile, sent)
-    assert answer.status == 400
+    answer.check_error(400, "invalid_request")
     assert answer.headers["connection"] == "close"
-    for leak in (b"Traceback", b'File "'):
-        assert leak not in answer.body
+
+
+HEADS = {
+    "a_long_path": b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\n\r\n",
+    "a_long_query": b"GET /v1/models?" + b"a" * 70_000 + b" HTTP/1.1\r\n\r\n",
+    "a_long_header": b"GET /v1/models HTTP/1.1\r\nX: " + b"y" * 70_000 + b"\r\n\r\n",
+    "a_long_name": b"GET /v1/models HTTP/1.1\r\n" + b"x" * 70_000 + b": y\r\n\r\n",
+    "a_long_cookie": b"GET /v1/models HTTP/1.1\r\nCookie: " + b"a=b; " * 14_000 + b"\r\n\r\n",
+    "a_long_key": b"GET /v1/models HTTP/1.1\r\nx-api-key: us_" + b"y" * 70_000 + b"\r\n\r\n",
+    "20_000_headers": b"GET /v1/models HTTP/1.1\r\n" + b"X-Y: z\r\n" * 20_000 + b"\r\n",
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_heads_over_the_limit_are_told(hostile: RunningService, name: str) -> None:
+    answer = exchange(hostile, HEADS[name])
+    assert "64 kB" in answer.check_error(400, "invalid_request")["error"]
+
+
+@pytest.mark.parametrize("line", [b"y" * 1_000_000, b"y" * 60_000 + b"\r\nX: ", b"y\r\nX: "])
+def test_200_megabytes_of_head_are_not_kept(hostile: RunningService, line: bytes) -> None:
+    piece = line * (1 + 1_000_000 // len(line))
+    answer = exchange(hostile, b"GET /v1/models HTTP/1.1\r\nX: ", (piece for _ in range(200)))
+    # Who goes on sending may lose the answer with the connection.
+    assert answer.status in (0, 400)
+
+
+def test_no_other_protocol_is_spoken(hostile: RunningService) -> None:
+    lines = (b"Connection: Upgrade", b"Upgrade: websocket", b"Sec-WebSocket-Version: 13")
+    answer = exchange(hostile, make_head(hostile, "GET", b"/v1/models", *lines, b"Sec-WebSocket-Key: AAAA"))
+    assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
 
 
 @pytest.mark.parametrize(
@@ -260,7 +292,8 @@ def test_what_is_no_http_is_hung_up_on(hostile: RunningService, sent: bytes) -> 
     ],
     ids=lambda part: part[:20].decode(),
 )
-def test_odd_ranges_cost_nothing(hostile: RunningService, file_name: bytes, part: bytes) -> None:
+def test_odd_ranges_are_ignored(hostile: RunningService, file_name: bytes, part: bytes) -> None:
     answer = exchange(hostile, make_head(hostile, "GET", b"/files/" + file_name, b"Range: " + part))
-    assert answer.status in (200, 206, 400, 416)
-    assert len(answer.body) < 100_000
+    assert answer.status == 200
+    assert answer.body.startswith(b"\x89PNG")
+    assert len(answer.body) == int(answer.headers["content-length"])

@@ -205,7 +205,8 @@ def test_the_whole_log_is_json_and_gives_nothing_away(start_service, body, pictu
         assert event["event"]
     requests = [event for event in events if event["event"] == "request"]
     for event in requests:
-        assert event.keys() == {
+        # A line of a request that made a job names the job.
+        assert event.keys() - {"job"} == {
             "time",
             "level",
             "event",
@@ -221,6 +222,8 @@ def test_the_whole_log_is_json_and_gives_nothing_away(start_service, body, pictu
     assert len(logged) == len(requests), "one line a request"
     assert {200, 400, 401, 404, 405, 503} <= set(logged.values())
     ends = {event["job"]: event for event in events if event["event"] == "job_ended"}
+    made = {event["job"] for event in requests if "job" in event}
+    assert ends.keys() <= made
     # An answer with the picture carries its job's id, every other one that of its line.
     assert counted.keys() <= logged.keys() | ends.keys()
     assert all(logged[name] == status for name, status in counted.items() if name in logged)
@@ -261,6 +264,7 @@ def test_every_meter_has_its_name_type_and_words(http):
         "understudy_jobs_submitted": "counter",
         "understudy_jobs_ended": "counter",
         "understudy_worker_losses": "counter",
+        "understudy_job_attempts_lost": "counter",
         "understudy_job_queue_seconds": "histogram",
         "understudy_job_inference_seconds": "histogram",
     }
@@ -313,7 +317,9 @@ def test_the_meters_tell_of_a_worker_that_died(start_service, body):
     with open_client(service) as http:
         died = kill_a_busy_worker(service, http, body)
         assert wait_for_end(http, died).json()["status"] == "COMPLETED"
-        assert read_meters(http)['understudy_worker_losses_total{code="worker_died"}'] == 1
+        meters = read_meters(http)
+        assert meters['understudy_worker_losses_total{code="worker_died"}'] == 1
+        assert meters['understudy_job_attempts_lost_total{code="worker_died"}'] == 1
         worker = worker_of(service)
         wait_until(lambda: read_meters(http)['understudy_workers{state="idle"}'] == 1)
         worker.kill()

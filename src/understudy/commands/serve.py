@@ -87,6 +87,7 @@ def _run(settings: Settings, listener: socket.socket, host: str) -> None:
 
     from ..server.app import create_app
     from ..server.logs import start_logging
+    from ..server.protocol import HttpProtocol
 
     port = listener.getsockname()[1]
 
@@ -112,6 +113,8 @@ def _run(settings: Settings, listener: socket.socket, host: str) -> None:
     app = create_app(settings)
     config = uvicorn.Config(
         app,
+        http=HttpProtocol,
+        ws="none",
         lifespan="off",
         log_config=None,
         access_log=False,

@@ -141,7 +141,7 @@ class _Worker:
 
     async def warm_up(self) -> None:
         """Start the child ahead of its first run; a failure is told by the next run."""
-        with contextlib.suppress(WorkerLost):
+        with contextlib.suppress(WorkerLost, OSError):
             await self._ensure_started()
 
     async def run(self, run: Run) -> AsyncGenerator[RunMessage]:
@@ -213,6 +213,10 @@ class _Worker:
                 await self._start()
             except WorkerLost as error:
                 self._failure = error.message
+                await self.stop(kill=True)
+                raise
+            except OSError as error:
+                self._failure = f"The worker's process cannot be started ({error.strerror})."
                 await self.stop(kill=True)
                 raise
             except BaseException:

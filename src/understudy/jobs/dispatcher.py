@@ -368,6 +368,7 @@ class Dispatcher:
                 await self._give_back(held)
             return
         held = batch[0]
+        self._meters.attempts_lost.labels(error.code).inc()
         if held.job.attempts + 1 >= self._settings.max_attempts:
             words = f"{error.message} It was tried {self._settings.max_attempts} times."
             await self._fail(held, code=error.code, error=words)

@@ -40,6 +40,8 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=run_service,
         docs_url=None,
         redoc_url=None,
+        # A slash too many is no route: never a redirect to whatever Host the client named.
+        redirect_slashes=False,
     )
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(RequestId)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import time
 from typing import Any
 
@@ -107,12 +108,16 @@ class HistoryEntry(BaseModel):
     metrics: dict[str, Any]
 
 
+# RFC 9110, 7.2; whatever else a client names as the host gets into no answer.
+_HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
+
+
 def base_url(request: Request, settings: Settings) -> str:
     """What every absolute URL in an answer begins with."""
     if settings.public_url:
         return settings.public_url.rstrip("/")
-    host = request.headers.get("host")
-    if host is None:
+    host = request.headers.get("host", "")
+    if _HOST.fullmatch(host) is None:
         return str(request.base_url).rstrip("/")
     return f"{request.scope['scheme']}://{host}{request.scope.get('root_path', '')}".rstrip("/")
 

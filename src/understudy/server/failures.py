@@ -123,6 +123,7 @@ class RequestId:
                     "route": getattr(route, "path", None),
                     "status": answered,
                     "seconds": round(time.perf_counter() - begun, 4),
+                    **({"job": job_id} if (job_id := scope["state"].get("job_id")) else {}),
                 },
             )
 

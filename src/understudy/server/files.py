@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 from pydantic import BaseModel, Field
+from starlette.types import Receive, Scope, Send
 
 from ..errors import InvalidRequest, NotAcceptable, NotFound
 from ..pictures import InlinePicture, parse_picture_text
@@ -93,6 +95,29 @@ async def upload(request: Request, service: Running, key: Caller) -> Response:
     return JSONResponse(UploadBody(file_urls=urls, urls=urls, message="Uploaded.").model_dump())
 
 
+_RANGE = re.compile(rb"bytes=(?:([0-9]{1,15})-([0-9]{0,15})|-0*[1-9][0-9]{0,14})")
+
+
+class PictureFile(FileResponse):
+    """A file, or one part of it; any other Range is ignored, as it may be (RFC 9110, 14.2)."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer with the part that is asked for if there is one, else with the whole."""
+        size = self.stat_result.st_size if self.stat_result else 0
+        headers = [
+            (name, value) for name, value in scope["headers"] if name != b"range" or _is_part(value, size)
+        ]
+        await super().__call__({**scope, "headers": headers}, receive, send)
+
+
+def _is_part(text: bytes, size: int) -> bool:
+    match = _RANGE.fullmatch(text)
+    if match is None or match[1] is None:
+        return match is not None
+    first = int(match[1])
+    return first < size and (not match[2] or first <= int(match[2]))
+
+
 @router.head("/files/{name}", include_in_schema=False)
 @router.get(
     "/files/{name}",
@@ -115,8 +140,9 @@ async def read_file(name: Annotated[str, Path(max_length=64)], service: Running)
     path = service.blobs.folder / name if file is not None else None
     if file is None or path is None or not path.is_file():
         raise NotFound("There is no such file, or it has expired.", code="file_not_found")
-    return FileResponse(
+    return PictureFile(
         path,
+        stat_result=path.stat(),
         media_type=file.content_type,
         headers={
             "Cache-Control": "private, max-age=3600, immutable",

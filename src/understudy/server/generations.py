@@ -204,6 +204,8 @@ async def _accept(request: Request, service: Service, key: Key, model: Model) ->
         await forget_files(service, intake.files)
         raise
     service.meters.submitted.labels(model.slug).inc()
+    # For the log's line of this HTTP request.
+    request.state.job_id = job.id
     return job
 
 

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from fastapi import Request
 from starlette.datastructures import UploadFile
-from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
 
 from ..accounts.keys import Key
 from ..errors import InvalidRequest, NotAcceptable, NotFound, TooLarge
@@ -30,6 +30,12 @@ CHARACTER_PREFIX = "character:"
 
 FORM_FIELDS = 64
 """The most fields, and the most files, that a form may have."""
+
+MAX_JSON_VALUES = 100_000
+"""The most values in a request's JSON; 24 poses of 18 keypoints are fewer than 2,000."""
+
+MAX_JSON_DEPTH = 32
+"""How deeply a request's JSON may be nested; it needs four levels."""
 
 JSON_PARAMETERS = ("pose", "poses")
 """Parameters that a form, which knows only text, carries as JSON when they are not a name."""
@@ -195,13 +201,13 @@ async def _keep_picture(
 
 
 def parse_json(body: bytes) -> dict[str, Any]:
-    """The object in a JSON body.
+    """The object in a JSON body, in UTF-8 (RFC 8259).
 
     Raises:
-        InvalidRequest: there is none (`invalid_request`).
+        InvalidRequest: there is none, or it has too many values or levels (`invalid_request`).
     """
     try:
-        value = json.loads(body)
+        value = _load_json(body.decode("utf-8-sig"))
         # A lone surrogate is JSON but not text: no database or file takes it.
         if b"\\ud" in body.lower():
             json.dumps(value, ensure_ascii=False).encode()
@@ -212,21 +218,75 @@ def parse_json(body: bytes) -> dict[str, Any]:
     return value
 
 
+def _load_json(text: str, field: str | None = None) -> Any:
+    """The value of a JSON text.
+
+    Its values are counted before anything is built of them, for each would take many times its
+    own size. A picture's base64 has none of what is counted.
+
+    Raises:
+        InvalidRequest: it has too many values or levels.
+        ValueError, RecursionError: it is not JSON.
+    """
+    if sum(map(text.count, ",[{")) > MAX_JSON_VALUES:
+        raise _too_much_json(field, f"more than {MAX_JSON_VALUES:,} values")
+    value = json.loads(text)
+    level = [value]
+    for _ in range(MAX_JSON_DEPTH):
+        level = [inner for outer in level for inner in _list_inner(outer)]
+        if not level:
+            return value
+    raise _too_much_json(field, f"more than {MAX_JSON_DEPTH} levels")
+
+
+def _list_inner(value: Any) -> list[Any]:
+    """What is directly inside an array or an object."""
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else []
+
+
+def _too_much_json(field: str | None, what: str) -> InvalidRequest:
+    if field is None:
+        return InvalidRequest(f"The body has {what}; send the parameters alone.")
+    return InvalidRequest(
+        f"The parameter {field} is not valid: it has {what}.", code="invalid_parameter", field=field
+    )
+
+
+class _FormParser(MultiPartParser):
+    """Starlette's, that also knows whether the form's last boundary came."""
+
+    ended = False
+
+    def on_end(self) -> None:
+        self.ended = True
+
+
 async def _read_form(request: Request) -> tuple[dict[str, Any], dict[str, bytes]]:
     limit = request.app.state.service.settings.max_picture_bytes
     raw: dict[str, Any] = {}
     attachments: dict[str, bytes] = {}
     # What a whole body may be is limited before; a part may fill it.
     max_part_size = request.app.state.service.settings.max_body_bytes
+    parser = _FormParser(
+        request.headers,
+        request.stream(),
+        max_files=FORM_FIELDS,
+        max_fields=FORM_FIELDS,
+        max_part_size=max_part_size,
+    )
     try:
-        form = await request.form(max_files=FORM_FIELDS, max_fields=FORM_FIELDS, max_part_size=max_part_size)
-    except (HTTPException, UnicodeError, LookupError, ValueError) as error:
-        if isinstance(error, HTTPException) and "Too many" in str(error.detail):
+        form = await parser.parse()
+    except (MultiPartException, UnicodeError, LookupError, ValueError) as error:
+        if isinstance(error, MultiPartException) and "Too many" in error.message:
             raise InvalidRequest(f"The form has more than {FORM_FIELDS} fields; send fewer.") from None
         raise InvalidRequest(
             "The form cannot be read; send multipart/form-data with a boundary, in UTF-8."
         ) from None
     try:
+        if not parser.ended:
+            raise InvalidRequest("The form is cut off: its last boundary is missing; send all of it.")
         for name, value in form.multi_items():
             if isinstance(value, UploadFile):
                 if value.size is not None and value.size > limit:
@@ -241,7 +301,10 @@ async def _read_form(request: Request) -> tuple[dict[str, Any], dict[str, bytes]
                     raw[name] = value.filename or ""
             elif name == "poses" and value and not value.lstrip().startswith("["):
                 # Names, one to a field or with commas between them: what people try first.
-                raw["poses"] = [*raw.get("poses", []), *filter(None, map(str.strip, value.split(",")))]
+                raw["poses"] = [
+                    *raw.get("poses", []),
+                    *filter(None, map(str.strip, value.split(",", FORM_FIELDS))),
+                ]
             elif value != "" or name == "prompt":
                 raw[name] = _parse_form_value(name, value)
     finally:
@@ -252,7 +315,7 @@ async def _read_form(request: Request) -> tuple[dict[str, Any], dict[str, bytes]
 def _parse_form_value(name: str, value: str) -> Any:
     if name in JSON_PARAMETERS and value.lstrip().startswith("["):
         try:
-            return json.loads(value)
+            return _load_json(value, name)
         except (ValueError, RecursionError):
             raise InvalidRequest(
                 f"The parameter {name} is not valid JSON.", code="invalid_parameter", field=name

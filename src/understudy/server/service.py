@@ -32,6 +32,9 @@ from ..settings import Settings
 DECODER_PROCESSES = 2
 """Pictures decoded at the same time; the second child starts when it is first needed."""
 
+LOCK_TRIES = 10
+"""Tenths of a second to wait for the data folder's lock."""
+
 
 @dataclass
 class Service:
@@ -77,7 +80,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             code="data_dir_unusable",
         ) from None
     try:
-        _lock_data_dir(lock, settings.data_dir)
+        await _lock_data_dir(lock, settings.data_dir)
         await asyncio.to_thread(migrate_database, settings.data_dir)
         database = Database.open(settings.data_dir)
         meters = Meters()
@@ -124,12 +127,16 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         os.close(lock)
 
 
-def _lock_data_dir(lock: int, data_dir: Path) -> None:
+async def _lock_data_dir(lock: int, data_dir: Path) -> None:
     # The lock goes with the process, however it ends: no stale lock file can be left.
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise ServiceError(
-            f"Another service uses the data folder {data_dir}; stop it or choose another with --data-dir.",
-            code="data_dir_in_use",
-        ) from None
+    for patience in (0.1,) * LOCK_TRIES + (0.0,):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except OSError:
+            # `doctor` and `restore` hold it for a moment to see whether anybody else does.
+            await asyncio.sleep(patience)
+    raise ServiceError(
+        f"Another service uses the data folder {data_dir}; stop it or choose another with --data-dir.",
+        code="data_dir_in_use",
+    )

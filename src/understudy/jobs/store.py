@@ -399,6 +399,8 @@ _served = select(func.min(jobs.c.turn)).where(unended).scalar_subquery()
 _own_next, _served_now = func.coalesce(_own_last + 1, 0), func.coalesce(_served, 0)
 _count_ahead = select(func.count()).where(
     waiting,
+    # Follows from what comes next, but shows the planner the range of an index.
+    jobs.c.turn <= bindparam("of_turn"),
     or_(
         jobs.c.turn < bindparam("of_turn"),
         and_(jobs.c.turn == bindparam("of_turn"), jobs.c.sequence < bindparam("of_sequence")),

@@ -134,16 +134,17 @@ def _has_device(device: str, accelerators: list[dict[str, Any]]) -> bool:
 
 
 def _check_open_files(settings: Settings) -> Iterator[Finding]:
-    limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # The service takes all that it is allowed to take.
+    _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY or limit >= FEW_FILES:
         yield Finding(name="Open files", state=OK, detail=_describe_limit(limit))
         return
-    allowed = "" if most == resource.RLIM_INFINITY else f", at most {most} here"
     yield Finding(
         name="Open files",
         state=FAIL if limit < TOO_FEW_FILES else WARN,
         detail=f"only {_describe_limit(limit)}",
-        remedy=f"ulimit -n 65536{allowed}; LimitNOFILE=65536 in a systemd unit",
+        remedy="LimitNOFILE=65536 in a systemd unit, --ulimit nofile=65536 for a container; "
+        "else the administrator raises the hard limit",
     )
 
 

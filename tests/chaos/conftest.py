@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from witness import find_marked
 
 SEED = 1
 """The seed of the short round."""
@@ -44,7 +45,7 @@ def data_dir(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Every process of the services of this test has this on its Python path.
 
     Their temporary files go to a folder of their own, so that what is left there is seen.
@@ -55,7 +56,9 @@ def mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     temporary.mkdir()
     monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
     monkeypatch.setenv("TMPDIR", str(temporary))
-    return str(folder)
+    yield str(folder)
+    for process in find_marked(str(folder)):
+        process.kill()
 
 
 @pytest.fixture

@@ -23,6 +23,8 @@ CLIENTS = {1: 200, 4: 600, 64: 1280}
 
 FORMS = ("uploaded", "inline, the same", "inline, each another")
 INLINE_PIXELS = 128
+LEAST_JOBS_PER_SECOND = 500
+MOST_SUBMIT_P50_MS = 10
 
 
 @dataclass(frozen=True)
@@ -129,15 +131,15 @@ def describe(bare: dict[int, list[Load]], ours: dict[tuple[str, int], list[Round
     for (form, clients), some in ours.items():
         cells = [statistics.median(one.cpu_ms[role] for one in some) for role in ROLES]
         lines.append(f"| {form} | {clients} | {' | '.join(f'{cell:.2f}' for cell in (*cells, sum(cells)))} |")
-    jobs = statistics.median(one.jobs_per_second for one in ours["uploaded", 64])
-    p50 = statistics.median(one.submit.percentile_ms(50) for one in ours["uploaded", 4])
-    lines += [
-        "",
-        "| limit | measured | |",
-        "| --- | ---: | --- |",
-        f"| at least 500 jobs/s COMPLETED, 64 clients, uploaded | {jobs:.0f} | {judge(jobs >= 500)} |",
-        f"| submit p50 at most 10 ms, 4 clients, uploaded | {p50:.1f} ms | {judge(p50 <= 10)} |",
-    ]
+    lines += ["", "| limit | reference | measured | |", "| --- | --- | ---: | --- |"]
+    for form in FORMS:
+        jobs = statistics.median(one.jobs_per_second for one in ours[form, 64])
+        words = f"at least {LEAST_JOBS_PER_SECOND} jobs/s COMPLETED, 64 clients"
+        lines.append(f"| {words} | {form} | {jobs:.0f} | {judge(jobs >= LEAST_JOBS_PER_SECOND)} |")
+    for form in FORMS:
+        p50 = statistics.median(one.submit.percentile_ms(50) for one in ours[form, 4])
+        words = f"submit p50 at most {MOST_SUBMIT_P50_MS} ms, 4 clients"
+        lines.append(f"| {words} | {form} | {p50:.1f} ms | {judge(p50 <= MOST_SUBMIT_P50_MS)} |")
     return lines
 
 

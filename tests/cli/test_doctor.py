@@ -111,7 +111,7 @@ def change(folder: Path, *statements: str) -> None:
 
 def limit(kind: int, count: int):
     """What a process does first, so that the system refuses it more than so much."""
-    return lambda: resource.setrlimit(kind, (count, resource.getrlimit(kind)[1]))
+    return lambda: resource.setrlimit(kind, (count, count))
 
 
 # The machine.

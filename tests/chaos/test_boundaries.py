@@ -24,7 +24,7 @@ SETTINGS = {
     "public_url": PUBLIC_URL,
     "sweep_interval_seconds": 0.2,
 }
-LIVES = 5
+LIVES = 3
 """Lives in the short run; `make chaos` tries every boundary."""
 
 WAYS = (*KINDS, "cancelled", "deleted")

@@ -46,7 +46,7 @@ from understudy.jobs.files import StoredFile
 from understudy.jobs.job import Job, NewJob
 from understudy.jobs.store import Store
 
-HISTORIES = 20 + int(40 * float(os.environ.get("CHAOS_MINUTES", "0")))
+HISTORIES = 15 + int(40 * float(os.environ.get("CHAOS_MINUTES", "0")))
 """How many are tried; `make chaos` asks for many more."""
 
 FREE = -1

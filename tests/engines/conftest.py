@@ -64,3 +64,27 @@ def request_of(reference: Image.Image, standing: numpy.ndarray):
         return DrawRequest(**fields)
 
     return make
+
+
+@pytest.fixture
+def request_varied(request_of, reference: Image.Image):
+    """Make the n-th of several requests of one batch that have nothing else in common."""
+
+    def make(number: int, **changes) -> DrawRequest:
+        turned = Image.fromarray(numpy.roll(numpy.asarray(reference), number, axis=2))
+        words = ("old woman, white hair, green dress", "robot", "young man, " + "red plaid shirt, " * 9)
+        return request_of(
+            prompt=words[number % len(words)],
+            negative_prompt="blurry, " * number,
+            reference=turned,
+            seed=100 + number,
+            **changes,
+        )
+
+    return make
+
+
+def measure_psnr(first: Image.Image, second: Image.Image) -> float:
+    """Peak signal-to-noise ratio in dB; 99 for equal pictures."""
+    error = numpy.square(numpy.asarray(first, dtype=float) - numpy.asarray(second)).mean()
+    return 99.0 if error == 0 else float(10 * numpy.log10(255**2 / error))

@@ -16,6 +16,8 @@ from understudy.engines.checkpoint import choose_device, find_checkpoint, load_p
 from understudy.engines.sdxl import SdxlEngine
 from understudy.settings import Settings
 
+from .conftest import measure_psnr
+
 
 def go_on(index, step, steps, preview):
     return True
@@ -101,6 +103,31 @@ def test_likeness_is_from_0_to_1(sdxl, reference, request_of):
     picture = draw_one(sdxl, request_of(), go_on).picture
     assert sdxl.score_likeness(reference, reference) == pytest.approx(1, abs=1e-5)
     assert 0 <= sdxl.score_likeness(reference, picture) < 1
+
+
+@pytest.mark.parametrize("changes", [{}, {"guidance_scale": 1.0}, {"posed": False}], ids=str)
+def test_a_batch_draws_each_picture_as_it_would_be_alone(sdxl, request_varied, changes):
+    requests = [request_varied(number, **changes) for number in range(3)]
+    together = sdxl.draw(requests, go_on)
+    alone = [draw_one(sdxl, request) for request in requests]
+    for one, other in zip(together, alone, strict=True):
+        assert measure_psnr(one.picture, other.picture) >= 45
+        assert one.warnings == other.warnings
+    assert measure_psnr(alone[0].picture, alone[1].picture) < 40
+
+
+def test_cancelling_one_of_a_batch_leaves_the_others(sdxl, request_varied):
+    seen = []
+
+    def cancel_first_at_two(index, step, steps, preview):
+        seen.append((index, step))
+        return (index, step) != (0, 2)
+
+    cancelled, other = sdxl.draw([request_varied(0), request_varied(1)], cancel_first_at_two)
+    assert cancelled is None
+    assert measure_psnr(other.picture, draw_one(sdxl, request_varied(1)).picture) >= 45
+    assert [step for index, step in seen if index == 0] == [1, 2]
+    assert [step for index, step in seen if index == 1] == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ from understudy.engines import EngineError, load_engine
 from understudy.engines.sdxl import SdxlEngine
 from understudy.settings import Settings
 
+from .conftest import measure_psnr
+
 
 def go_on(index, step, steps, preview):
     return True
@@ -150,6 +152,31 @@ def test_a_cancelled_drawing_stops_at_once_and_the_next_one_is_sound(toon, reque
     assert draw_one(toon, request_of(steps=10), stop_at_two) is None
     assert seen == [1, 2]
     assert draw(toon, request_of()) == expected
+
+
+@pytest.mark.parametrize("changes", [{}, {"guidance_scale": 1.0}, {"posed": False}], ids=str)
+def test_a_batch_draws_each_picture_as_it_would_be_alone(toon, request_varied, changes):
+    requests = [request_varied(number, **changes) for number in range(3)]
+    together = toon.draw(requests, go_on)
+    alone = [draw_one(toon, request) for request in requests]
+    for one, other in zip(together, alone, strict=True):
+        assert measure_psnr(one.picture, other.picture) >= 45
+        assert one.warnings == other.warnings
+    assert measure_psnr(alone[0].picture, alone[1].picture) < 40
+
+
+def test_cancelling_one_of_a_batch_leaves_the_others(toon, request_varied):
+    seen = []
+
+    def cancel_first_at_two(index, step, steps, preview):
+        seen.append((index, step))
+        return (index, step) != (0, 2)
+
+    cancelled, other = toon.draw([request_varied(0), request_varied(1)], cancel_first_at_two)
+    assert cancelled is None
+    assert measure_psnr(other.picture, draw_one(toon, request_varied(1)).picture) >= 45
+    assert [step for index, step in seen if index == 0] == [1, 2]
+    assert [step for index, step in seen if index == 1] == [1, 2, 3, 4]
 
 
 def test_a_prompt_longer_than_the_model_reads_is_told(toon, request_of):

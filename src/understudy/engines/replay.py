@@ -11,6 +11,7 @@ the forward itself. It knows nothing of pipelines or requests.
 from __future__ import annotations
 
 import operator
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,10 +24,9 @@ from torch.overrides import TorchFunctionMode
 KEPT = 8
 """How many recordings of a network are kept, one for each shape; the least recently used goes first."""
 
-_READS_NUMBERS = {
-    getattr(torch.Tensor, name)
-    for name in ("item", "tolist", "numpy", "__bool__", "__int__", "__float__", "__index__")
-}
+_READS_NUMBERS = {"item", "tolist", "numpy", "__bool__", "__int__", "__float__", "__index__"}
+_WRITES_IN_PLACE = re.compile(r"__setitem__|__i(add|sub|mul|truediv|floordiv|mod|pow|and|or|xor)__|.*[^_]_")
+"""Names of functions that cannot be replayed; in torch a trailing underscore means "in place"."""
 
 
 class _Stage(IntEnum):
@@ -97,7 +97,7 @@ class _Recorder(TorchFunctionMode):
         self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         name = getattr(function, "__name__", "")
-        if function in _READS_NUMBERS or (name.endswith("_") and not name.endswith("__")):
+        if name in _READS_NUMBERS or _WRITES_IN_PLACE.fullmatch(name):
             raise ValueError(f"{name} cannot be replayed: it reads numbers or changes a tensor in place")
         kwargs = kwargs or {}
         result = function(*args, **kwargs)

@@ -12,7 +12,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, event, text
 
 from understudy.accounts import tables as _accounts  # noqa: F401
-from understudy.database import Database, metadata, migrate_database
+from understudy.database import Database, Recent, metadata, migrate_database
 from understudy.jobs import tables as _jobs  # noqa: F401
 
 
@@ -148,3 +148,51 @@ def test_no_error_carries_a_statement_s_values(tmp_path):
     message = asyncio.run(fail())
     assert "accounts" in message
     assert "secret" not in message
+
+
+async def test_a_change_is_told_though_its_caller_has_left(tmp_path):
+    migrate_database(tmp_path)
+    database = Database.open(tmp_path)
+    told: list[int] = []
+    held = asyncio.create_task(database.write(add("first"), told.append))
+    await asyncio.sleep(0)
+    held.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await held
+    assert told == [0]
+    with pytest.raises(ZeroDivisionError):
+        await database.write(add("second", fail=True), told.append)
+    assert told == [0], "what was undone is not told"
+    await database.close()
+
+
+async def test_a_change_is_told_before_its_caller_goes_on(tmp_path):
+    migrate_database(tmp_path)
+    database = Database.open(tmp_path)
+    seen = []
+    await database.write(add("first"), lambda count: seen.append("told"))
+    seen.append("back")
+    assert seen == ["told", "back"]
+    await database.close()
+
+
+async def test_a_row_is_looked_for_once_in_a_moment_and_one_that_is_missing_each_time(monkeypatch):
+    asked: list[str] = []
+    rows = {"here": "row"}
+
+    async def ask(name: str) -> str | None:
+        asked.append(name)
+        return rows.get(name)
+
+    recent: Recent[str] = Recent()
+    assert [await recent.find(name, ask) for name in ("here", "here", "gone", "gone")] == ["row"] * 2 + [
+        None
+    ] * 2
+    assert asked == ["here", "gone", "gone"]
+    recent.clear()
+    rows.clear()
+    assert await recent.find("here", ask) is None
+    rows["here"] = "newer"
+    monkeypatch.setattr("understudy.database.RECENT_SECONDS", 0.0)
+    assert [await recent.find("here", ask) for _ in range(2)] == ["newer"] * 2
+    assert asked[3:] == ["here"] * 3, "after its moment a row is looked for again"

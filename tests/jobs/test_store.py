@@ -7,8 +7,10 @@ import time
 from itertools import pairwise
 
 import pytest
+from sqlalchemy import event
 
 from understudy.errors import RateLimited
+from understudy.jobs import store as store_module
 from understudy.jobs.files import StoredFile
 
 LEASE = 30.0
@@ -271,3 +273,118 @@ async def test_a_queue_that_drained_takes_jobs_again(store, key, submit):
         await submit(key, queue_limit=1)
         held = await claim(store, LEASE)
         await store.begin(held)
+
+
+async def test_a_job_that_was_seen_is_seen_as_it_is_after_each_change(store, key, submit):
+    job = await submit(key)
+
+    async def look() -> tuple:
+        seen = await store.get(job.id)
+        return (seen.status, seen.stage, seen.step, seen.attempts, seen.lease_expires_at is not None)
+
+    assert await look() == ("QUEUED", "waiting", 0, 0, False)
+    held = await claim(store, LEASE)
+    assert await look() == ("QUEUED", "waiting", 0, 0, True)
+    await store.record_stage(held, "loading")
+    assert (await look())[1] == "loading"
+    await store.begin(held)
+    assert (await look())[:2] == ("PROCESSING", "drawing")
+    await store.record_step(held, 3)
+    assert (await look())[2] == 3
+    await store.release(held, count_attempt=True)
+    assert await look() == ("QUEUED", "waiting", 0, 1, False)
+    await claim(store, LEASE)
+    assert (await look())[4]
+    await store.free_leases()
+    assert not (await look())[4]
+    assert await store.expire_waiting(submitted_before=time.time() + 1) == 1
+    assert (await look())[0] == "FAILED"
+    assert await store.forget_ended(time.time() + 1) == 1
+    assert await store.get(job.id) is None
+
+
+async def test_a_job_that_was_seen_is_deleted_and_cancelled_for_all(store, key, other_key, submit):
+    first, second = await submit(key), await submit(key)
+    for job in (first, second):
+        assert await store.get(job.id, key.account_id) is not None
+        assert await store.get(job.id, other_key.account_id) is None
+    await store.cancel(first.id, key.account_id)
+    assert (await store.get(first.id)).error_code == "cancelled"
+    assert await store.delete(first.id, key.account_id)
+    assert await store.get(first.id) is None
+    assert (await store.get(second.id)).status == "QUEUED"
+
+
+async def test_a_job_is_read_once_until_it_changes(store, key, submit):
+    job = await submit(key)
+    reads: list[str] = []
+    event.listen(
+        store.database._engine,
+        "before_cursor_execute",
+        lambda connection, cursor, statement, *_: reads.append(statement),
+    )
+    for _ in range(5):
+        await store.get(job.id)
+    assert len([statement for statement in reads if statement.startswith("SELECT")]) == 1
+
+
+async def test_remembered_jobs_are_bounded(store, key, submit, monkeypatch):
+    monkeypatch.setattr(store_module, "SEEN_JOBS", 3)
+    jobs = [await submit(key) for _ in range(7)]
+    assert [(await store.get(job.id)).id for job in jobs] == [job.id for job in jobs]
+    assert len(store._seen) <= 3
+
+
+async def test_those_who_ask_for_their_places_at_once_share_one_look(store, key, submit):
+    jobs = [await submit(key) for _ in range(20)]
+    looks: list[str] = []
+    event.listen(
+        store.database._engine,
+        "before_cursor_execute",
+        lambda connection, cursor, statement, *_: looks.append(statement),
+    )
+    places = await asyncio.gather(*(store.count_ahead(job, 60.0) for job in jobs))
+    assert places == list(range(20))
+    assert len([statement for statement in looks if statement.startswith("SELECT")]) == 1
+    late = await submit(key)
+    assert await store.count_ahead(late, 60.0) == 20, "a look before the job was there tells nothing of it"
+    await claim(store, LEASE)
+    assert await store.count_ahead(late) == 19
+
+
+async def test_no_question_of_the_hot_path_walks_over_the_table(store, key, submit):
+    """The statements as they run, explained by SQLite: each finds its rows by an index."""
+    plans: dict[str, list[str]] = {}
+
+    def explain(connection, cursor, statement, parameters, *_) -> None:
+        if statement.split()[0] in ("SELECT", "INSERT", "UPDATE", "DELETE"):
+            rows = connection.connection.cursor().execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
+            plans[statement] = [row[3] for row in rows]
+
+    event.listen(store.database._engine, "before_cursor_execute", explain)
+    for _ in range(3):
+        await submit(key)
+    held = await claim(store, LEASE)
+    await store.begin(held)
+    await store.record_step(held, 1)
+    await complete(store, held)
+    last = await submit(key)
+    await store.count_ahead(last)
+    await store.get(last.id)
+    await store.count_by_status()
+    await store.mean_inference_seconds()
+    await store.cancel(last.id, key.account_id)
+    await store.extend_leases([held], LEASE)
+    await store.free_leases(expired_before=time.time())
+    await store.expire_waiting(submitted_before=0.0)
+    await store.forget_ended(ended_before=0.0)
+    for status in ("QUEUED", "PROCESSING", "FAILED", None):
+        await store.list_history(key.account_id, limit=5, status=status)
+    assert len(plans) > 15
+    walks = [
+        (plan, statement)
+        for statement, steps in plans.items()
+        for plan in steps
+        if plan.startswith(("SCAN jobs", "SCAN files")) and "ix_jobs_waiting" not in plan
+    ]
+    assert walks == []

@@ -284,3 +284,9 @@ async def test_a_late_begin_does_not_take_the_job_from_its_next_holder(bench):
     assert not now.lost
     assert await store.begin(second)
     del dispatcher._held[second.id]
+
+
+async def test_a_stage_that_cannot_be_written_fails_no_job(bench, monkeypatch):
+    failures = fail_first(monkeypatch, bench.service.store, "record_stage", 1)
+    (ended,) = await bench.finish([await bench.submit_url("http://127.0.0.1:9/a.png")])
+    assert (ended.error_code, ended.attempts, len(failures)) == ("picture_refused", 0, 1)

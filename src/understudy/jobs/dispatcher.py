@@ -172,7 +172,7 @@ class Dispatcher:
             if must_fetch(job):
                 await self._store.record_stage(job, "fetching")
             held.tasks, held.pictures = await self._inputs.read_tasks(job)
-        except (OSError, ServiceError):
+        except (OSError, ServiceError, DBAPIError):
             log.exception("job_not_prepared", extra={"job": job.id})
             await self._give_back_later(held)
         except UnderstudyError as error:

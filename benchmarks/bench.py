@@ -21,6 +21,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import disk
+import engine
 import large_table
 import listeners
 import memory
@@ -45,13 +46,6 @@ class Section:
     by_default: bool = True
 
 
-def measure_engine(rounds: int) -> list[str]:
-    """The embedded engine's section; only then is what it needs loaded."""
-    import engine
-
-    return engine.measure(rounds)
-
-
 SECTIONS = {
     "disk": Section("What the disk allows", disk.measure),
     "queue": Section("The queue: submit to COMPLETED", throughput.measure),
@@ -60,7 +54,7 @@ SECTIONS = {
     "listeners": Section("A thousand listeners", listeners.measure, by_default=False),
     "memory": Section("Memory over 200,000 jobs", memory.measure, by_default=False),
     "scale": Section("The store with large tables", large_table.measure, by_default=False),
-    "engine": Section("The embedded engine", measure_engine),
+    "engine": Section("The embedded engine", engine.measure),
     "start": Section("From start to picture, the embedded engine", service_start.measure),
 }
 

@@ -13,6 +13,7 @@ import html
 import io
 import json
 import re
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -193,8 +194,8 @@ def encode_picture(
             chunks = PngImagePlugin.PngInfo()
             chunks.add_itxt("understudy", text)
             chunks.add_itxt("XML:com.adobe.xmp", packet)
-            # Level 4 is where the size stops falling; 6 takes about twice as long for nothing.
-            image.save(file, "PNG", pnginfo=chunks, compress_level=4)
+            # Runs of filtered rows alone: two thirds of the default strategy's time, and no larger.
+            image.save(file, "PNG", pnginfo=chunks, compress_type=zlib.Z_RLE)
         case "jpeg":
             # Full chroma: outlines of flat colours fringe under 4:2:0.
             image.save(file, "JPEG", quality=95, subsampling=0, xmp=packet.encode())

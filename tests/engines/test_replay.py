@@ -23,7 +23,9 @@ class SmallNetwork(nn.Module):
     def forward(self, sample, time, *, condition, extra=None, scale=1.0, return_dict=True):
         shift, gain = self.look(condition["states"]).chunk(2, dim=-1)
         hidden = self.norm(self.convolution(sample)) * time.expand(sample.shape[0])[:, None, None, None]
-        hidden = self.dropout(nn.functional.silu(hidden)) * gain[..., None, None] + shift[..., None, None]
+        hidden = (
+            self.dropout(nn.functional.silu(hidden) / 1.0) * gain[..., None, None] + shift[..., None, None]
+        )
         if extra is not None:
             hidden = torch.cat([hidden, extra[0] * scale], dim=1)[:, : hidden.shape[1]] + extra[0]
         out = self.back(hidden)
@@ -103,6 +105,27 @@ def test_what_depends_on_the_condition_alone_is_computed_once_a_drawing(network)
     linear = {call.function for call in recording._drawing}
     assert torch.nn.functional.linear in linear
     assert torch.nn.functional.linear not in {call.function for call in recording._step}
+
+
+@torch.no_grad()
+def test_rows_given_twice_are_computed_once(network):
+    seen = []
+
+    def forward(sample, time, *, condition, prompt):
+        seen.append(sample.shape[0])
+        return network(sample, time, condition={"states": condition}, return_dict=False)
+
+    replay = ReplayedForward(forward, (), 2, told_apart_by="condition")
+    (sample, time), keywords = make_arguments(2)
+    states = keywords["condition"]["states"]
+    for change, rows in ((0.0, 1), (1.0, 2)):
+        twice = torch.cat([sample, sample + change])
+        arguments = {"condition": torch.cat([states, states]), "prompt": torch.randn(4)}
+        found, (means,) = replay(twice, time, **arguments)
+        expected, (expected_means,) = forward(twice, time, **arguments)
+        assert torch.allclose(found, expected, atol=1e-5)
+        assert torch.allclose(means, expected_means, atol=1e-5)
+        assert seen[-2] == rows
 
 
 @torch.no_grad()

@@ -28,6 +28,8 @@ _READS_NUMBERS = {"item", "tolist", "numpy", "__bool__", "__int__", "__float__",
 _WRITES_IN_PLACE = re.compile(r"__setitem__|__i(add|sub|mul|truediv|floordiv|mod|pow|and|or|xor)__|.*[^_]_")
 """Names of functions that cannot be replayed; in torch a trailing underscore means "in place"."""
 
+_DIVISIONS_AND_PRODUCTS = {"div", "mul"}
+
 
 class _Stage(IntEnum):
     """How long a value holds: always, for one drawing, or for one step of it."""
@@ -61,8 +63,9 @@ class _Recorder(TorchFunctionMode):
         self.values: list[Any] = []
         self.stages: list[_Stage] = []
         self.calls: list[_Call] = []
-        # By identity; `values` keeps every object alive, so that none takes another's place.
+        # By identity; `values` and `_kept` keep every object alive, so that none takes another's place.
         self._places: dict[int, int] = {}
+        self._kept: list[Any] = []
         for tensor in steady:
             self.add(tensor, _Stage.DRAWING)
         for tensor in changing:
@@ -104,6 +107,11 @@ class _Recorder(TorchFunctionMode):
         parts = result if isinstance(result, list | tuple) else (result,)
         if not any(isinstance(part, torch.Tensor) for part in parts) or id(result) in self._places:
             # A size or a type, the same in every replay of this shape; or nothing was done.
+            return result
+        if name in _DIVISIONS_AND_PRODUCTS and not isinstance(args[1], torch.Tensor) and args[1] == 1:
+            # Numbers over 1 are themselves: diffusers' scales are that, for the most part.
+            self._kept.append(result)
+            self._places[id(result)] = self.place(args[0])
             return result
         place = self.write(
             function,
@@ -174,11 +182,22 @@ class ReplayedForward:
     `changing` names; all other tensors are taken for the same as long as they are the same objects.
     The first dimension of the first argument counts the rows, and every tensor that has as many is
     divided. All arguments are tensors, numbers, None, or lists, tuples and dictionaries of them.
+
+    Under guidance a pipeline gives its ControlNet each picture twice, with the prompt and without.
+    `told_apart_by` names the keyword that, besides the first argument, is all that a row's result
+    comes from; then a second half of rows equal to the first is not computed.
     """
 
-    def __init__(self, forward: Callable[..., Any], changing: Sequence[str], cores: int) -> None:
+    def __init__(
+        self,
+        forward: Callable[..., Any],
+        changing: Sequence[str],
+        cores: int,
+        told_apart_by: str | None = None,
+    ) -> None:
         self._forward = forward
         self._changing = frozenset(changing)
+        self._told_apart_by = told_apart_by
         self._cores = cores
         # The thread that calls computes the first share itself.
         self._threads = ThreadPoolExecutor(
@@ -204,9 +223,16 @@ class ReplayedForward:
         still = {name: value for name, value in keywords.items() if name not in self._changing}
         changing_structure = take_tensors((positional, moving), changing)
         steady_structure = take_tensors(still, steady)
-        rows = changing[0].shape[0]
+        given = changing[0].shape[0]
+        rows = given // 2 if self._is_given_twice(changing[0], keywords) else given
         shares = max(count for count in range(1, min(rows, self._cores) + 1) if rows % count == 0)
-        divided = [_divide(tensor, rows, shares) for tensor in changing]
+
+        def divide(tensor: torch.Tensor) -> Sequence[torch.Tensor]:
+            if tensor.dim() and tensor.shape[0] == given:
+                return tensor[:rows].tensor_split(shares)
+            return [tensor] * shares
+
+        divided = [divide(tensor) for tensor in changing]
 
         def forward(steady: Sequence[torch.Tensor], changing: Sequence[torch.Tensor]) -> Any:
             positional, moving = put_tensors(changing_structure, changing)
@@ -214,17 +240,17 @@ class ReplayedForward:
 
         same = len(steady) == len(self._steady) and all(map(operator.is_, steady, self._steady))
         shapes = tuple((tensor.shape, tensor.dtype) for tensor in (*steady, *changing))
-        key = (changing_structure, steady_structure, shapes)
+        key = (changing_structure, steady_structure, shapes, rows)
         recording = self._recordings.get(key)
         if recording is None:
-            first = [_divide(tensor, rows, shares)[0] for tensor in steady]
+            first = [divide(tensor)[0] for tensor in steady]
             recording = Recording(forward, first, [shared[0] for shared in divided])
             self._recordings[key] = recording
             if len(self._recordings) > KEPT:
                 self._recordings.popitem(last=False)
         self._recordings.move_to_end(key)
         if not same or self._prepared is None or self._prepared[0] is not recording:
-            shared_steady = [_divide(tensor, rows, shares) for tensor in steady]
+            shared_steady = [divide(tensor) for tensor in steady]
             self._prepared = (
                 recording,
                 self._share(lambda share: recording.prepare([one[share] for one in shared_steady]), shares),
@@ -234,7 +260,13 @@ class ReplayedForward:
         results = self._share(
             lambda share: recording.replay(prepared[share], [one[share] for one in divided]), shares
         )
-        return results[0] if shares == 1 else _join(results)
+        return results[0] if shares == 1 and rows == given else _join(results * (given // rows))
+
+    def _is_given_twice(self, sample: torch.Tensor, keywords: dict[str, Any]) -> bool:
+        if self._told_apart_by is None or sample.shape[0] % 2:
+            return False
+        halves = (both.tensor_split(2) for both in (sample, keywords[self._told_apart_by]))
+        return all(torch.equal(first, second) for first, second in halves)
 
     def _share(self, compute: Callable[[int], Any], shares: int) -> list[Any]:
         """`compute` for each share, at the same time."""
@@ -276,12 +308,6 @@ def _join(results: Sequence[Any]) -> Any:
     taken: list[list[torch.Tensor]] = [[] for _ in results]
     structure, *_ = [take_tensors(result, tensors) for result, tensors in zip(results, taken, strict=True)]
     return put_tensors(structure, [torch.cat(parts) for parts in zip(*taken, strict=True)])
-
-
-def _divide(tensor: torch.Tensor, rows: int, shares: int) -> Sequence[torch.Tensor]:
-    if tensor.dim() and tensor.shape[0] == rows:
-        return tensor.tensor_split(shares)
-    return [tensor] * shares
 
 
 def _mark_dead(calls: Sequence[_Call], wanted: set[int], stages: Sequence[_Stage]) -> list[_Call]:

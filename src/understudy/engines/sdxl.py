@@ -46,13 +46,8 @@ def load_sdxl(settings: Settings) -> SdxlEngine:
     prepare_torch(1 if replayed else count_cores(settings))
     pipeline = load_pipeline(checkpoint, device)
     if replayed:
-        for network in (pipeline.unet, pipeline.controlnet):
-            network.forward = ReplayedForward(network.forward, CONTROLNET_OUTPUTS, count_cores(settings))
+        _replay_networks(pipeline, count_cores(settings))
     return SdxlEngine(pipeline, profile, device)
-
-
-CONTROLNET_OUTPUTS = ("down_block_additional_residuals", "mid_block_additional_residual")
-"""The UNet's arguments that, besides latents and time, are other ones at each step."""
 
 
 class SdxlEngine:
@@ -236,6 +231,17 @@ class _Watch:
             return tensors
 
         return report
+
+
+def _replay_networks(pipeline: StableDiffusionXLControlNetPipeline, cores: int) -> None:
+    unet, controlnet = pipeline.unet, pipeline.controlnet
+    outputs = ("down_block_additional_residuals", "mid_block_additional_residual")
+    unet.forward = ReplayedForward(unet.forward, outputs, cores)
+    config = controlnet.config
+    blocks = (*config.down_block_types, config.mid_block_type)
+    reads_prompt = config.addition_embed_type is not None or any("CrossAttn" in block for block in blocks)
+    told_apart_by = None if reads_prompt else "controlnet_cond"
+    controlnet.forward = ReplayedForward(controlnet.forward, (), cores, told_apart_by)
 
 
 def _take_embeddings(images: Any, embeddings: list[torch.Tensor], *_: Any) -> list[torch.Tensor]:

@@ -155,8 +155,13 @@ class PictureDecoder:
     async def _ask(self, child: _Child, request: _Decode) -> _Decoded | _Refused:
         # A child may have been killed by another's hand while it was idle or at work. Only a
         # picture that ends a second, fresh child is the cause itself.
-        for _ in range(2):
-            await self._start_child(child)
+        for is_last in (False, True):
+            try:
+                await self._start_child(child)
+            except ServiceError:
+                if is_last or self._closed:
+                    raise
+                continue
             try:
                 return await child.ask(request)
             except TimeoutError:

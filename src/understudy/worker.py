@@ -44,6 +44,7 @@ from .executors.messages import (
     encode_frame,
     read_frame,
 )
+from .logs import start_logging
 from .parameters import MAX_SEED
 from .pictures import encode_picture, encode_preview
 from .pose.reading import read_skeleton
@@ -469,7 +470,7 @@ def main() -> int:
     """Serve one executor over stdin and stdout until the pipe closes; the exit status."""
     _die_with_parent()
     commands, answers = _claim_pipes()
-    logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    start_logging("warning")
     # Ctrl-C reaches the whole process group; when the worker ends is its executor's decision.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     inbox = _Inbox(commands)

@@ -26,9 +26,6 @@ AWAY = (httpx2.TransportError, httpx2.StreamError)
 PUBLIC_URL = "http://understudy.test"
 """What addresses begin with, the same after each start."""
 
-DECODER_LOST = "The picture decoder does not start"
-"""What is answered when a decoder was killed that had just begun."""
-
 End = tuple[str, str | None, tuple[str, ...]]
 """A job's end: status, code, and the names of its pictures."""
 
@@ -107,7 +104,7 @@ class Client:
         said = answer.json().get("code", "") if answer.is_error else ""
         self.ledger.answers[what, answer.status_code, said] += 1
         if answer.status_code in (500, 503):
-            if said not in ("storage_unavailable", "shutting_down") and DECODER_LOST not in answer.text:
+            if said not in ("storage_unavailable", "shutting_down"):
                 self.ledger.faults.append(f"{what} was answered {answer.text}")
             await asyncio.sleep(0.05)
             return None

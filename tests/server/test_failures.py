@@ -11,8 +11,8 @@ from fastapi.responses import StreamingResponse
 from sqlalchemy.exc import OperationalError
 
 from understudy.errors import ServiceError
+from understudy.logs import JsonFormatter
 from understudy.server.failures import BodyLimit, RequestId, install_failures
-from understudy.server.logs import JsonFormatter
 
 SECRET = "a prompt, a key and http://user:password@host"
 

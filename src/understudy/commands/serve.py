@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import UnderstudyError
+from ..logs import start_logging
 from .doctor import find_missing_device, find_missing_weights
 from .options import DataDir, Engine, explain_damage, name_unknown_settings, read_settings
 
@@ -93,7 +94,6 @@ def _run(settings: Settings, listener: socket.socket, host: str) -> None:
     import uvicorn
 
     from ..server.app import create_app
-    from ..server.logs import start_logging
     from ..server.protocol import HttpProtocol
 
     port = listener.getsockname()[1]

@@ -1,4 +1,4 @@
-"""The service's log: one JSON object a line, on stderr.
+"""The log of the service and its workers: one JSON object a line, on stderr.
 
 Lines carry ids, times and codes. No key, prompt, picture or URL of a client may get into one:
 what is logged of a request is the route it took, never the address it came by.

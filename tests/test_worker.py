@@ -524,10 +524,10 @@ def test_a_closed_pipe_ends_it_in_the_middle_of_a_run():
 def test_a_worker_that_is_stuck_ends_with_its_pipe():
     """The engine never comes to its next step; what waits for its device must not wait for it."""
     code = (
-        "import time, understudy.worker as worker\n"
+        "import time, understudy.executors.inbox as inbox, understudy.worker as worker\n"
         "from understudy.engines.null import NullEngine\n"
         "NullEngine.draw = lambda self, requests, on_step: time.sleep(1000)\n"
-        "worker.EXIT_GRACE_SECONDS = 0.2\n"
+        "inbox.EXIT_GRACE_SECONDS = 0.2\n"
         "raise SystemExit(worker.main())\n"
     )
     process = subprocess.Popen(

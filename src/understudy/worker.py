@@ -29,8 +29,8 @@ from PIL import Image
 from .engines import DrawRequest, DrawResult, Engine, EngineError, load_engine
 from .engines.detector import PoseDetector, is_detector_installed, load_detector
 from .errors import UnderstudyError
+from .executors.inbox import Inbox
 from .executors.messages import (
-    Cancel,
     Drawn,
     Finished,
     FromWorker,
@@ -40,9 +40,7 @@ from .executors.messages import (
     Step,
     Task,
     TaskFailed,
-    decode_to_worker,
     encode_frame,
-    read_frame,
 )
 from .logs import start_logging
 from .parameters import MAX_SEED
@@ -62,9 +60,6 @@ logger = logging.getLogger(__name__)
 
 CANDIDATE_STRIDE = 1_000_003
 """From one candidate's seed to the next; a prime, so that neighbouring seeds share none."""
-
-EXIT_GRACE_SECONDS = 5.0
-"""How long a worker whose pipe has closed may take to reach its next step."""
 
 _PR_SET_PDEATHSIG = 1
 """Of prctl(2): the signal that is sent when the parent dies."""
@@ -395,59 +390,6 @@ def place_skeleton(skeleton: Skeleton, size: tuple[int, int], canvas: tuple[int,
     return skeleton * (scale, scale, 1.0) + shift
 
 
-class _Inbox:
-    """What comes in through the pipe, read in a thread so that a cancel arrives during a run."""
-
-    def __init__(self, pipe: io.RawIOBase) -> None:
-        self._pipe = pipe
-        self._runs: queue.SimpleQueue[Run | None] = queue.SimpleQueue()
-        self._waiting: set[str] = set()
-        self._cancelled: set[str] = set()
-        self._lock = threading.Lock()
-        self._closed = threading.Event()
-
-    def start(self) -> None:
-        threading.Thread(target=self._read, name="inbox", daemon=True).start()
-
-    def next_run(self) -> Run | None:
-        """Wait for the next run; None when the pipe is closed."""
-        return None if self._closed.is_set() else self._runs.get()
-
-    def is_cancelled(self, task_id: str) -> bool:
-        return self._closed.is_set() or task_id in self._cancelled
-
-    def forget(self, run: Run) -> None:
-        """A run is finished: a late cancel of its tasks means nothing any more."""
-        done = {task.id for task in run.tasks}
-        with self._lock:
-            self._waiting -= done
-            self._cancelled -= done
-
-    def close(self) -> None:
-        """Take the pipe for closed: cancel everything and end the waiting."""
-        self._closed.set()
-        self._runs.put(None)
-
-    def _read(self) -> None:
-        try:
-            while (frame := read_frame(self._pipe)) is not None:
-                self._take(decode_to_worker(frame))
-        except Exception as error:
-            logger.error("the pipe broke: %s", type(error).__name__)
-        self.close()
-        # Whoever stands in the way of the next step is not waited for: the device must be free.
-        time.sleep(EXIT_GRACE_SECONDS)
-        os._exit(1)
-
-    def _take(self, message: Run | Cancel) -> None:
-        with self._lock:
-            if isinstance(message, Cancel):
-                self._cancelled |= self._waiting & set(message.task_ids)
-                return
-            self._waiting |= {task.id for task in message.tasks}
-        self._runs.put(message)
-
-
 def _claim_pipes() -> tuple[io.FileIO, io.FileIO]:
     """Take stdin and stdout for frames; a library's stray print goes to stderr from here on."""
     commands, answers = os.dup(0), os.dup(1)
@@ -473,7 +415,7 @@ def main() -> int:
     start_logging("warning")
     # Ctrl-C reaches the whole process group; when the worker ends is its executor's decision.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    inbox = _Inbox(commands)
+    inbox = Inbox(commands)
     inbox.start()
 
     def send(message: FromWorker) -> None:

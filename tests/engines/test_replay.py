@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from understudy.engines.cores import Cores
 from understudy.engines.replay import KEPT, Recording, ReplayedForward
 
 
@@ -50,7 +51,7 @@ def make_arguments(rows: int, **changes):
 
 
 def replayed(network: SmallNetwork, cores: int) -> ReplayedForward:
-    return ReplayedForward(network.forward, ("extra",), cores)
+    return ReplayedForward(network.forward, ("extra",), Cores(cores))
 
 
 @torch.no_grad()
@@ -115,7 +116,7 @@ def test_rows_given_twice_are_computed_once(network):
         seen.append(sample.shape[0])
         return network(sample, time, condition={"states": condition}, return_dict=False)
 
-    replay = ReplayedForward(forward, (), 2, told_apart_by="condition")
+    replay = ReplayedForward(forward, (), Cores(2), told_apart_by="condition")
     (sample, time), keywords = make_arguments(2)
     states = keywords["condition"]["states"]
     for change, rows in ((0.0, 1), (1.0, 2)):

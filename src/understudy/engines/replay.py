@@ -4,22 +4,27 @@ In a small network most of the time goes into what surrounds the arithmetic: the
 modules, and handing each operation out to the cores and gathering it in again. Here the operations
 of one forward are kept as a flat list. What depends on a drawing's conditions alone (the keys and
 values of cross attention, the ControlNet's look at the pose) is computed once a drawing, and each
-core takes its own rows of the batch from the first operation to the last. The numbers are those of
-the forward itself. It knows nothing of pipelines or requests.
+core takes its own rows of the batch from the first operation to the last, without Python where
+TorchScript is there: so no core waits for another at Python's lock. The numbers are those of the
+forward itself. It knows nothing of pipelines or requests.
 """
 
 from __future__ import annotations
 
 import operator
 import re
+import sys
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from enum import IntEnum
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch.overrides import TorchFunctionMode
+
+from .cores import Cores
 
 KEPT = 8
 """How many recordings of a network are kept, one for each shape; the least recently used goes first."""
@@ -27,6 +32,9 @@ KEPT = 8
 _READS_NUMBERS = {"item", "tolist", "numpy", "__bool__", "__int__", "__float__", "__index__"}
 _WRITES_IN_PLACE = re.compile(r"__setitem__|__i(add|sub|mul|truediv|floordiv|mod|pow|and|or|xor)__|.*[^_]_")
 """Names of functions that cannot be replayed; in torch a trailing underscore means "in place"."""
+
+# Later versions of Python are not TorchScript's any more; there Python makes the calls.
+_COMPILES = sys.version_info < (3, 14)
 
 _DIVISIONS_AND_PRODUCTS = {"div", "mul"}
 
@@ -150,7 +158,7 @@ class Recording:
         self._steady, self._changing = len(steady), len(changing)
         # Only what holds for the network itself is kept from this one forward.
         self._constants = [
-            value if stage == _Stage.NETWORK else None
+            _detach(value) if stage == _Stage.NETWORK else None
             for value, stage in zip(recorder.values, recorder.stages, strict=True)
         ]
         by_stage = {
@@ -159,20 +167,48 @@ class Recording:
         }
         self._drawing = by_stage[_Stage.DRAWING]
         self._step = _mark_dead(by_stage[_Stage.STEP], {*self._results}, recorder.stages)
+        needed = {place for call in self._step for place in (*call.arguments, *call.keywords.values())}
+        self._held = [
+            place for place in sorted(needed.union(self._results)) if recorder.stages[place] == _Stage.DRAWING
+        ]
+        held = [recorder.values[place] for place in self._held]
+        takes_tensors = all(isinstance(value, torch.Tensor) for value in held)
+        self._compiled = self._compile([*held, *changing]) if _COMPILES and takes_tensors else None
 
     def prepare(self, steady: Sequence[torch.Tensor]) -> list[Any]:
         """What can be computed once a drawing: the values that `replay` begins with."""
         values = list(self._constants)
         values[: self._steady] = steady
         _perform(self._drawing, values)
-        return values
+        return [values[place] for place in self._held]
 
     def replay(self, prepared: list[Any], changing: Sequence[torch.Tensor]) -> Any:
         """What the forward gives for `changing`, after `prepare` for the steady tensors."""
-        values = list(prepared)
-        values[self._steady : self._steady + self._changing] = changing
+        tensors = [*prepared, *changing]
+        if self._compiled is None:
+            return put_tensors(self._structure, self._perform_step(*tensors))
+        # Without it TorchScript would watch the first two replays, and work over the list for seconds.
+        with torch.jit.optimized_execution(False):
+            return put_tensors(self._structure, self._compiled(*tensors))
+
+    def _perform_step(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        values = list(self._constants)
+        for place, tensor in zip(self._held, tensors[: len(self._held)], strict=True):
+            values[place] = tensor
+        values[self._steady : self._steady + self._changing] = tensors[len(self._held) :]
         _perform(self._step, values)
-        return put_tensors(self._structure, [values[place] for place in self._results])
+        return tuple(values[place] for place in self._results)
+
+    def _compile(self, tensors: Sequence[torch.Tensor]) -> Callable[..., tuple[torch.Tensor, ...]]:
+        """The step as a function of TorchScript, which runs the same operations one after another."""
+        with warnings.catch_warnings(), torch.no_grad():
+            # The one says that TorchScript gets nothing new; the other that shapes become constants,
+            # which they are: a recording is of one shape.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.simplefilter("ignore", torch.jit.TracerWarning)
+            return torch.jit.trace(
+                self._perform_step, tuple(tensor.clone() for tensor in tensors), check_trace=False
+            )
 
 
 class ReplayedForward:
@@ -192,20 +228,13 @@ class ReplayedForward:
         self,
         forward: Callable[..., Any],
         changing: Sequence[str],
-        cores: int,
+        cores: Cores,
         told_apart_by: str | None = None,
     ) -> None:
         self._forward = forward
         self._changing = frozenset(changing)
         self._told_apart_by = told_apart_by
         self._cores = cores
-        # The thread that calls computes the first share itself.
-        self._threads = ThreadPoolExecutor(
-            max(1, cores - 1),
-            thread_name_prefix="core",
-            initializer=torch.set_flush_denormal,
-            initargs=(True,),
-        )
         self._recordings: OrderedDict[Any, Recording] = OrderedDict()
         self._steady: list[torch.Tensor] = []
         self._prepared: tuple[Recording, list[list[Any]]] | None = None
@@ -225,7 +254,7 @@ class ReplayedForward:
         steady_structure = take_tensors(still, steady)
         given = changing[0].shape[0]
         rows = given // 2 if self._is_given_twice(changing[0], keywords) else given
-        shares = max(count for count in range(1, min(rows, self._cores) + 1) if rows % count == 0)
+        shares = max(count for count in range(1, min(rows, self._cores.count) + 1) if rows % count == 0)
 
         def divide(tensor: torch.Tensor) -> Sequence[torch.Tensor]:
             if tensor.dim() and tensor.shape[0] == given:
@@ -251,14 +280,16 @@ class ReplayedForward:
         self._recordings.move_to_end(key)
         if not same or self._prepared is None or self._prepared[0] is not recording:
             shared_steady = [divide(tensor) for tensor in steady]
-            self._prepared = (
-                recording,
-                self._share(lambda share: recording.prepare([one[share] for one in shared_steady]), shares),
+            prepared = self._cores.do(
+                [partial(recording.prepare, [one[share] for one in shared_steady]) for share in range(shares)]
             )
+            self._prepared = (recording, prepared)
             self._steady = steady
-        prepared = self._prepared[1]
-        results = self._share(
-            lambda share: recording.replay(prepared[share], [one[share] for one in divided]), shares
+        results = self._cores.do(
+            [
+                partial(recording.replay, one, [tensors[share] for tensors in divided])
+                for share, one in enumerate(self._prepared[1])
+            ]
         )
         return results[0] if shares == 1 and rows == given else _join(results * (given // rows))
 
@@ -267,16 +298,6 @@ class ReplayedForward:
             return False
         halves = (both.tensor_split(2) for both in (sample, keywords[self._told_apart_by]))
         return all(torch.equal(first, second) for first, second in halves)
-
-    def _share(self, compute: Callable[[int], Any], shares: int) -> list[Any]:
-        """`compute` for each share, at the same time."""
-
-        @torch.inference_mode()
-        def compute_quietly(share: int) -> Any:
-            return compute(share)
-
-        others = [self._threads.submit(compute_quietly, share) for share in range(1, shares)]
-        return [compute_quietly(0), *(other.result() for other in others)]
 
 
 def take_tensors(structure: Any, tensors: list[torch.Tensor]) -> Any:
@@ -308,6 +329,11 @@ def _join(results: Sequence[Any]) -> Any:
     taken: list[list[torch.Tensor]] = [[] for _ in results]
     structure, *_ = [take_tensors(result, tensors) for result, tensors in zip(results, taken, strict=True)]
     return put_tensors(structure, [torch.cat(parts) for parts in zip(*taken, strict=True)])
+
+
+def _detach(value: Any) -> Any:
+    """A weight without its gradient, which nothing that is replayed needs."""
+    return value.detach() if isinstance(value, torch.Tensor) else value
 
 
 def _mark_dead(calls: Sequence[_Call], wanted: set[int], stages: Sequence[_Stage]) -> list[_Call]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy
@@ -21,7 +22,8 @@ from ..settings import Settings
 from . import DrawRequest, DrawResult, EngineError, OnStep
 from .canvas import choose_canvas
 from .checkpoint import Profile, choose_device, count_cores, find_checkpoint, load_pipeline, prepare_torch
-from .embeddings import Embeddings
+from .cores import Cores
+from .embeddings import Embeddings, ReferenceEmbedding, TextEmbedding
 from .likeness import score_likeness
 from .preview import Previewer
 from .replay import ReplayedForward
@@ -45,9 +47,10 @@ def load_sdxl(settings: Settings) -> SdxlEngine:
     replayed = profile.small_networks and torch.device(device).type == "cpu"
     prepare_torch(1 if replayed else count_cores(settings))
     pipeline = load_pipeline(checkpoint, device)
+    cores = Cores(count_cores(settings) if replayed else 1)
     if replayed:
-        _replay_networks(pipeline, count_cores(settings))
-    return SdxlEngine(pipeline, profile, device)
+        _replay_networks(pipeline, cores)
+    return SdxlEngine(pipeline, profile, device, cores)
 
 
 class SdxlEngine:
@@ -55,7 +58,15 @@ class SdxlEngine:
 
     scores_likeness = True
 
-    def __init__(self, pipeline: StableDiffusionXLControlNetPipeline, profile: Profile, device: str) -> None:
+    def __init__(
+        self,
+        pipeline: StableDiffusionXLControlNetPipeline,
+        profile: Profile,
+        device: str,
+        cores: Cores | None = None,
+    ) -> None:
+        """`cores` do at the same time what nothing else divides among them."""
+        self._cores = cores or Cores(1)
         self.name = profile.name
         self.version = profile.version
         self.device = device
@@ -129,15 +140,25 @@ class SdxlEngine:
 
     def _condition(self, requests: Sequence[DrawRequest]) -> dict[str, Any]:
         """The pipeline's arguments for prompts, negative prompts and references."""
-        prompts = [self._embeddings.encode_text(request.prompt) for request in requests]
-        references = [self._embeddings.encode_reference(request.reference) for request in requests]
+
+        def encode_texts() -> tuple[list[TextEmbedding], list[TextEmbedding]]:
+            prompts = [self._embeddings.encode_text(request.prompt) for request in requests]
+            if requests[0].guidance_scale <= 1:
+                return prompts, []
+            return prompts, [
+                self._embeddings.encode_negative(request.negative_prompt) for request in requests
+            ]
+
+        def encode_references() -> list[ReferenceEmbedding]:
+            return [self._embeddings.encode_reference(request.reference) for request in requests]
+
+        references, (prompts, negatives) = self._cores.do([encode_references, encode_texts])
         states = [reference.states for reference in references]
         arguments: dict[str, Any] = {
             "prompt_embeds": torch.cat([prompt.states for prompt in prompts]),
             "pooled_prompt_embeds": torch.cat([prompt.pooled for prompt in prompts]),
         }
-        if requests[0].guidance_scale > 1:
-            negatives = [self._embeddings.encode_negative(request.negative_prompt) for request in requests]
+        if negatives:
             arguments |= {
                 "negative_prompt_embeds": torch.cat([negative.states for negative in negatives]),
                 "negative_pooled_prompt_embeds": torch.cat([negative.pooled for negative in negatives]),
@@ -183,9 +204,25 @@ class SdxlEngine:
     def _finish(self, request: DrawRequest, picture: Image.Image) -> DrawResult:
         size = (request.width, request.height)
         if picture.size != size:
-            picture = picture.resize(size, Image.Resampling.LANCZOS)
+            picture = self._resize(picture, size)
         warnings = [*self._warn_of_idle_parameters(request), *self._warn_of_long_prompts(request)]
         return DrawResult(picture=picture, warnings=warnings)
+
+    def _resize(self, picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+        """The picture at a size, each core making a strip of it: the same pixels as in one piece."""
+        if picture.height % self._cores.count or size[1] % self._cores.count:
+            return picture.resize(size, Image.Resampling.LANCZOS)
+        have, want = picture.height // self._cores.count, size[1] // self._cores.count
+
+        def make_strip(number: int) -> Image.Image:
+            box = (0, number * have, picture.width, (number + 1) * have)
+            return picture.resize((size[0], want), Image.Resampling.LANCZOS, box)
+
+        whole = Image.new(picture.mode, size)
+        strips = self._cores.do([partial(make_strip, number) for number in range(self._cores.count)])
+        for number, strip in enumerate(strips):
+            whole.paste(strip, (0, number * want))
+        return whole
 
     def _warn_of_idle_parameters(self, request: DrawRequest) -> list[str]:
         warnings = []
@@ -233,7 +270,7 @@ class _Watch:
         return report
 
 
-def _replay_networks(pipeline: StableDiffusionXLControlNetPipeline, cores: int) -> None:
+def _replay_networks(pipeline: StableDiffusionXLControlNetPipeline, cores: Cores) -> None:
     unet, controlnet = pipeline.unet, pipeline.controlnet
     outputs = ("down_block_additional_residuals", "mid_block_additional_residual")
     unet.forward = ReplayedForward(unet.forward, outputs, cores)

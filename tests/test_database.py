@@ -196,3 +196,44 @@ async def test_a_row_is_looked_for_once_in_a_moment_and_one_that_is_missing_each
     monkeypatch.setattr("understudy.database.RECENT_SECONDS", 0.0)
     assert [await recent.find("here", ask) for _ in range(2)] == ["newer"] * 2
     assert asked[3:] == ["here"] * 3, "after its moment a row is looked for again"
+
+
+async def test_what_cannot_be_told_holds_up_no_other_change(tmp_path):
+    migrate_database(tmp_path)
+    database = Database.open(tmp_path)
+
+    def fail(result: int) -> None:
+        raise ZeroDivisionError
+
+    told: list[int] = []
+    written = [database.write(add("first"), fail), database.write(add("second"), told.append)]
+    async with asyncio.timeout(30):
+        assert await asyncio.gather(*written) == [0, 1]
+    assert told == [1]
+    await database.close()
+
+
+async def test_a_change_that_ends_its_thread_is_its_own_failure(tmp_path):
+    migrate_database(tmp_path)
+    database = Database.open(tmp_path)
+
+    def leave(connection) -> None:
+        raise SystemExit
+
+    async with asyncio.timeout(30):
+        results = await asyncio.gather(
+            database.write(leave), database.write(add("first")), return_exceptions=True
+        )
+        assert isinstance(results[0], RuntimeError)
+        assert results[1] == 0
+        assert await database.write(add("second")) == 1
+    await database.close()
+
+
+async def test_a_closed_database_says_so(tmp_path):
+    migrate_database(tmp_path)
+    database = Database.open(tmp_path)
+    await database.close()
+    async with asyncio.timeout(30):
+        with pytest.raises(RuntimeError, match="closed"):
+            await database.write(add("first"))

@@ -53,8 +53,9 @@ class BlobStore:
 
     async def delete(self, name: str) -> None:
         """Forget a name; nothing happens when it is not there."""
-        self._recent_bytes -= len(self._recent.pop(name, b""))
         await asyncio.to_thread((self.folder / name).unlink, missing_ok=True)
+        # After it, for it may have been read meanwhile.
+        self._recent_bytes -= len(self._recent.pop(name, b""))
 
     async def list_names(self) -> list[str]:
         """Every name, in no order; what a crash left half-written is among them."""
@@ -69,7 +70,7 @@ class BlobStore:
         await self.delete(await self.put("image/png", b"check"))
 
     def _remember(self, name: str, data: bytes) -> None:
-        if name in self._recent:
+        if name in self._recent or not (self.folder / name).exists():
             return
         self._recent[name] = data
         self._recent_bytes += len(data)

@@ -12,6 +12,7 @@ Knows no table's meaning.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import queue
 import threading
@@ -27,6 +28,8 @@ from typing import Any, Generic, TypeVar
 import alembic.command
 import alembic.config
 from sqlalchemy import Connection, Engine, MetaData, create_engine, event
+
+log = logging.getLogger(__name__)
 
 metadata = MetaData(
     naming_convention={
@@ -98,6 +101,7 @@ class Database:
         self._engine = engine
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="read")
         self._reading = threading.local()
+        self._closed = False
         self._looking: Connection | None = None
         self._connections: list[Connection] = []
         self._changes: queue.SimpleQueue[_Change | None] = queue.SimpleQueue()
@@ -135,6 +139,8 @@ class Database:
         change's result in the event loop, before anything else there can know of it; for a
         cancelled caller too.
         """
+        if self._closed:
+            raise RuntimeError("the database is closed")
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._changes.put(_Change(change, done, tell))
         try:
@@ -145,6 +151,7 @@ class Database:
 
     async def close(self) -> None:
         """Finish what is being written and close every connection."""
+        self._closed = True
         self._changes.put(None)
         await asyncio.to_thread(self._writer.join)
         await asyncio.to_thread(self._readers.shutdown)
@@ -212,9 +219,11 @@ def _write_batch(connection: Connection, changes: list[_Change]) -> None:
         with connection.begin():
             for change in changes:
                 change.result = change.carry_out(connection)
-    except Exception as error:
+    except BaseException as error:
+        # Whatever it is: the thread that writes must not end while somebody waits for it.
         if len(changes) == 1:
-            changes[0].error = error
+            ended = not isinstance(error, Exception)
+            changes[0].error = RuntimeError(f"a change raised {type(error).__name__}") if ended else error
             return
         for change in changes:
             _write_batch(connection, [change])
@@ -234,7 +243,11 @@ def _tell_results(changes: list[_Change]) -> None:
 def _resolve(changes: list[_Change]) -> None:
     for change in changes:
         if change.error is None and change.tell is not None:
-            change.tell(change.result)
+            try:
+                change.tell(change.result)
+            except Exception:
+                # It is on disk all the same, and whoever waits for the others must go on.
+                log.exception("change_not_told")
         if change.done.cancelled():
             continue
         if change.error is not None:

@@ -388,3 +388,12 @@ async def test_no_question_of_the_hot_path_walks_over_the_table(store, key, subm
         if plan.startswith(("SCAN jobs", "SCAN files")) and "ix_jobs_waiting" not in plan
     ]
     assert walks == []
+
+
+async def test_a_clock_that_was_set_back_freezes_no_place(store, key, submit, monkeypatch):
+    jobs = [await submit(key) for _ in range(4)]
+    assert await store.count_ahead(jobs[-1], 0.25) == 3
+    await store.claim(LEASE, 2)
+    now = time.time() - 3600
+    monkeypatch.setattr(store_module.time, "time", lambda: now)
+    assert await store.count_ahead(jobs[-1], 0.25) == 1

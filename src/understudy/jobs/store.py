@@ -19,35 +19,41 @@ from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import (
-    JSON,
     Connection,
     Update,
     and_,
-    bindparam,
-    case,
     delete,
-    func,
-    insert,
-    or_,
     select,
     update,
 )
 
 from ..database import Database
 from ..errors import RateLimited
+from . import statements
 from .events import ChangeFeed
 from .files import StoredFile, expire_inputs, insert_files
 from .job import ENDED, Job, NewJob
-from .tables import failed, files, jobs, processing, queued, unended, waiting
+from .tables import files, jobs, waiting
 
 SEEN_JOBS = 1000
 """Jobs whose rows are remembered for those who look at them again before they change."""
 
-MEAN_JOBS = 20
-"""Completed jobs whose compute time tells how long the next will take."""
-
 MEAN_SECONDS = 1.0
 """How long their mean is good for."""
+
+
+_NOTHING_YET: dict[str, Any] = dict.fromkeys(
+    (
+        "preview",
+        "lease_expires_at",
+        "started_at",
+        "ended_at",
+        "images",
+        "inference_seconds",
+        "error_code",
+        "error",
+    )
+)
 
 
 class Store:
@@ -56,7 +62,7 @@ class Store:
     def __init__(self, database: Database, feed: ChangeFeed) -> None:
         self.database = database
         self.feed = feed
-        # At least as many as wait: counting them all at each submit would cost more than the rest.
+        # How many wait, as far as submits tell: counting at each would cost more than the rest.
         self._most_queued: int | None = None
         # As they are in the database: whatever changes one makes it forgotten here.
         self._seen: dict[str, Job] = {}
@@ -93,7 +99,7 @@ class Store:
         def write(connection: Connection) -> Job | None:
             if not self._has_room(connection, queue_limit):
                 return None
-            row = connection.execute(_insert_job, values).one()
+            row = connection.execute(statements.insert_job, values).one()
             insert_files(connection, rows)
             return replace(unplaced, sequence=row.sequence, turn=row.turn)
 
@@ -111,7 +117,7 @@ class Store:
         job = self._seen.get(job_id)
         if job is None:
             row = await self.database.look(
-                lambda connection: connection.execute(_select_job, {"job_id": job_id}).one_or_none()
+                lambda connection: connection.execute(statements.select_job, {"job_id": job_id}).one_or_none()
             )
             if row is None:
                 return None
@@ -140,21 +146,23 @@ class Store:
         look at the queue.
         """
         now = time.time()
-        if age_seconds and (self._order is None or now - self._order_at > age_seconds):
-            look = self.database.read(lambda c: [tuple(row) for row in c.execute(_select_order)])
-            self._order, self._order_at = asyncio.ensure_future(look), now
-        if self._order is None or not job.created_at < self._order_at > now - age_seconds:
-            values = {"of_turn": job.turn, "of_sequence": job.sequence}
-            return await self.database.read(lambda c: c.scalar(_count_ahead, values)) or 0
-        return bisect_left(await asyncio.shield(self._order), (job.turn, job.sequence))
+        # A clock that was set back makes the last look one of the future: it is none then.
+        fresh = self._order is not None and 0.0 <= now - self._order_at <= age_seconds
+        if age_seconds and not fresh and (self._order is None or self._order.done()):
+            look = self.database.read(lambda c: [tuple(row) for row in c.execute(statements.select_order)])
+            self._order, self._order_at, fresh = asyncio.ensure_future(look), now, True
+        if self._order is not None and fresh and job.created_at < self._order_at:
+            return bisect_left(await asyncio.shield(self._order), (job.turn, job.sequence))
+        values = {"of_turn": job.turn, "of_sequence": job.sequence}
+        return await self.database.read(lambda c: c.scalar(statements.count_ahead, values)) or 0
 
     async def count_by_status(self) -> dict[str, int]:
         """How many jobs are QUEUED and PROCESSING."""
 
         def ask(connection: Connection) -> dict[str, int]:
             return {
-                "QUEUED": connection.scalar(_count_queued) or 0,
-                "PROCESSING": connection.scalar(_count_processing) or 0,
+                "QUEUED": connection.scalar(statements.count_queued) or 0,
+                "PROCESSING": connection.scalar(statements.count_processing) or 0,
             }
 
         return await self.database.read(ask)
@@ -167,7 +175,7 @@ class Store:
         if before is not None:
             query = query.where(jobs.c.sequence < before)
         if status is not None:
-            query = query.where(*_of_status[status])
+            query = query.where(*statements.of_status[status])
         query = query.order_by(jobs.c.sequence.desc()).limit(limit)
         return [_job(row) for row in await self.database.read(lambda c: c.execute(query).all())]
 
@@ -175,7 +183,7 @@ class Store:
         """The mean compute time of the last completed jobs; None when there is none."""
         now = time.monotonic()
         if self._mean is None or now - self._mean[0] > MEAN_SECONDS:
-            self._mean = (now, await self.database.read(lambda c: c.scalar(_mean_inference)))
+            self._mean = (now, await self.database.read(lambda c: c.scalar(statements.mean_inference)))
         return self._mean[1]
 
     # Holding a job.
@@ -187,24 +195,24 @@ class Store:
         """
         values = {"limit": limit, "until": time.time() + lease_seconds, "but_not_of": list(but_not_of)}
         rows = await self.database.write(
-            lambda connection: connection.execute(_claim, values).all(),
+            lambda connection: connection.execute(statements.claim, values).all(),
             lambda rows: self._publish_all([row.id for row in rows]),
         )
         return sorted(map(_job, rows), key=lambda job: (job.turn, job.sequence))
 
     async def begin(self, job: Job, started_at: float | None = None) -> bool:
         """Say that a worker has begun: PROCESSING. False when the lease is lost."""
-        return await self._change(job, _begin, started=started_at or time.time())
+        return await self._change(job, statements.begin, started=started_at or time.time())
 
     async def record_stage(self, job: Job, stage: str) -> bool:
         """Say what a job is at (`fetching`, `loading`, ...). False when the lease is lost."""
-        return await self._change(job, _set_stage, new_stage=stage)
+        return await self._change(job, statements.set_stage, new_stage=stage)
 
     async def record_step(self, job: Job, step: int, preview: bytes | None = None) -> bool:
         """Say how many denoising steps are done. False when the lease is lost."""
         if preview is None:
-            return await self._change(job, _set_step, new_step=step)
-        return await self._change(job, _set_preview, new_step=step, new_preview=preview)
+            return await self._change(job, statements.set_step, new_step=step)
+        return await self._change(job, statements.set_preview, new_step=step, new_preview=preview)
 
     async def extend_leases(self, held: Sequence[Job], lease_seconds: float) -> set[str]:
         """Keep the leases of these jobs; return the ids of those that are still held."""
@@ -214,7 +222,7 @@ class Store:
             return {
                 job.id
                 for job in held
-                if connection.execute(_extend, {**_holder(job), "until": until}).rowcount
+                if connection.execute(statements.extend, {**_holder(job), "until": until}).rowcount
             }
 
         return await self.database.write(write)
@@ -236,7 +244,7 @@ class Store:
             "new_warnings": [*job.warnings, *warnings],
             "started": started_at or time.time(),
         }
-        completed = await self._end(job, _complete, values, outputs)
+        completed = await self._end(job, statements.complete, values, outputs)
         if completed and self._mean is not None and self._mean[1] is None:
             # The first one: until now there was nothing to estimate by.
             self._mean = None
@@ -245,14 +253,14 @@ class Store:
     async def fail(self, job: Job, *, code: str, error: str) -> bool:
         """End a job FAILED. False when the lease is lost."""
         values = {"code": code, "words": error}
-        return await self._end(job, _fail, values)
+        return await self._end(job, statements.fail, values)
 
     async def release(self, job: Job, *, count_attempt: bool) -> bool:
         """Give a job back to the queue, in its old turn. False when the lease is lost.
 
         `count_attempt` tells a worker's death or hang from a service that merely stopped.
         """
-        return await self._change(job, _release, queue=True, attempt=int(count_attempt))
+        return await self._change(job, statements.release, queue=True, attempt=int(count_attempt))
 
     # What happens to a job from outside.
 
@@ -271,7 +279,7 @@ class Store:
                 error_code="cancelled",
                 error="The request was cancelled.",
                 token=jobs.c.token + 1,
-                **_ENDING,
+                **statements.ENDING,
             )
         )
 
@@ -301,7 +309,7 @@ class Store:
         free = (
             update(jobs)
             .where(held)
-            .values(**_BACK_IN_QUEUE, token=jobs.c.token + 1, version=jobs.c.version + 1)
+            .values(**statements.BACK_IN_QUEUE, token=jobs.c.token + 1, version=jobs.c.version + 1)
             .returning(jobs.c.id)
         )
 
@@ -321,7 +329,7 @@ class Store:
                 status="FAILED",
                 error_code="expired",
                 error="The request waited too long for a worker; send it again.",
-                **_ENDING,
+                **statements.ENDING,
             )
             .returning(jobs.c.id)
         )
@@ -347,9 +355,10 @@ class Store:
 
     def _has_room(self, connection: Connection, queue_limit: int) -> bool:
         # The one thing that a change touches beside its connection: done twice, the bound is only
-        # looser, and whenever it is reached the jobs are counted.
+        # tighter, and whenever it is reached the jobs are counted. What comes back to the queue is
+        # not counted until then: the bound can be passed by as many jobs as were running.
         if self._most_queued is None or self._most_queued >= queue_limit:
-            self._most_queued = connection.scalar(_count_queued) or 0
+            self._most_queued = connection.scalar(statements.count_queued) or 0
         has_room = self._most_queued < queue_limit
         self._most_queued += has_room
         return has_room
@@ -386,121 +395,6 @@ class Store:
     def _publish_all(self, job_ids: Sequence[str]) -> None:
         for job_id in job_ids:
             self._publish(job_id)
-
-
-_select_job = select(jobs).where(jobs.c.id == bindparam("job_id"))
-_count_queued = select(func.count()).where(queued, unended)
-_count_processing = select(func.count()).where(processing, unended)
-
-_own_last = (
-    select(func.max(jobs.c.turn)).where(jobs.c.key_id == bindparam("of_key"), unended).scalar_subquery()
-)
-_served = select(func.min(jobs.c.turn)).where(unended).scalar_subquery()
-_own_next, _served_now = func.coalesce(_own_last + 1, 0), func.coalesce(_served, 0)
-_count_ahead = select(func.count()).where(
-    waiting,
-    # Follows from what comes next, but shows the planner the range of an index.
-    jobs.c.turn <= bindparam("of_turn"),
-    or_(
-        jobs.c.turn < bindparam("of_turn"),
-        and_(jobs.c.turn == bindparam("of_turn"), jobs.c.sequence < bindparam("of_sequence")),
-    ),
-)
-_select_order = select(jobs.c.turn, jobs.c.sequence).where(waiting).order_by(jobs.c.turn, jobs.c.sequence)
-_last_completed = (
-    select(jobs.c.inference_seconds)
-    .where(jobs.c.ended_at.is_not(None), jobs.c.status == "COMPLETED")
-    .order_by(jobs.c.ended_at.desc())
-    .limit(MEAN_JOBS)
-    .subquery()
-)
-_mean_inference = select(func.avg(_last_completed.c.inference_seconds))
-
-_next_turn = select(case((_own_next > _served_now, _own_next), else_=_served_now)).scalar_subquery()
-_insert_job = insert(jobs).values(turn=_next_turn).returning(jobs.c.sequence, jobs.c.turn)
-
-_of_status: dict[str, tuple[Any, ...]] = {
-    "QUEUED": (queued, unended),
-    "PROCESSING": (processing, unended),
-    "COMPLETED": (jobs.c.status == "COMPLETED",),
-    "FAILED": (failed,),
-}
-
-# Statements of the hot path are built once: building one costs as much as running it.
-
-_NOTHING_YET: dict[str, Any] = dict.fromkeys(
-    (
-        "preview",
-        "lease_expires_at",
-        "started_at",
-        "ended_at",
-        "images",
-        "inference_seconds",
-        "error_code",
-        "error",
-    )
-)
-
-_BACK_IN_QUEUE: dict[str, Any] = {
-    "status": "QUEUED",
-    "stage": "waiting",
-    "step": 0,
-    "preview": None,
-    "lease_expires_at": None,
-}
-
-
-_ENDING: dict[str, Any] = {
-    "ended_at": bindparam("now"),
-    "lease_expires_at": None,
-    "preview": None,
-    "version": jobs.c.version + 1,
-}
-
-_next_ones = (
-    select(jobs.c.sequence)
-    .where(waiting, jobs.c.key_id.not_in(bindparam("but_not_of", expanding=True)))
-    .order_by(jobs.c.turn, jobs.c.sequence)
-    .limit(bindparam("limit"))
-    .with_for_update(skip_locked=True)
-)
-_claim = (
-    update(jobs)
-    .where(jobs.c.sequence.in_(_next_ones.scalar_subquery()))
-    .values(token=jobs.c.token + 1, lease_expires_at=bindparam("until"))
-    .returning(*jobs.c)
-)
-
-_held = update(jobs).where(
-    jobs.c.sequence == bindparam("held_sequence"),
-    jobs.c.token == bindparam("held_token"),
-    jobs.c.lease_expires_at.is_not(None),
-)
-_extend = _held.values(lease_expires_at=bindparam("until"))
-_changed = _held.values(version=jobs.c.version + 1)
-_begin = _changed.values(
-    status="PROCESSING", stage="drawing", started_at=func.coalesce(jobs.c.started_at, bindparam("started"))
-)
-_set_stage = _changed.values(stage=bindparam("new_stage"))
-_set_step = _changed.values(step=bindparam("new_step"))
-_set_preview = _set_step.values(preview=bindparam("new_preview"))
-_release = _changed.values(**_BACK_IN_QUEUE, attempts=jobs.c.attempts + bindparam("attempt"))
-_complete = _held.values(
-    status="COMPLETED",
-    stage="done",
-    step=jobs.c.steps,
-    images=bindparam("new_images", type_=JSON),
-    inference_seconds=bindparam("new_inference_seconds"),
-    warnings=bindparam("new_warnings", type_=JSON),
-    started_at=func.coalesce(jobs.c.started_at, bindparam("started")),
-    **_ENDING,
-)
-_fail = _held.values(
-    status="FAILED",
-    error_code=bindparam("code"),
-    error=bindparam("words"),
-    **_ENDING,
-)
 
 
 def _holder(job: Job) -> dict[str, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+from annotated_types import MaxLen
 from fastapi import Request
 from fastapi.routing import APIRoute
 from starlette.types import Receive, Scope, Send
@@ -31,8 +32,11 @@ class DirectRoute(APIRoute):
         told = self.dependant
         self._dependencies = [(one.name, one.call) for one in told.dependencies]
         self._takes_request = "request" in inspect.signature(endpoint).parameters
-        self._is_direct = not (told.header_params or told.cookie_params or told.body_params) and all(
-            call in NEED_REQUEST_ALONE for _, call in self._dependencies
+        self._is_direct = (
+            not (told.header_params or told.cookie_params or told.body_params)
+            and not any(one.field_info.is_required() for one in told.query_params)
+            and all(one.field_info.metadata == [MaxLen(LONGEST_NAME)] for one in told.path_params)
+            and all(call in NEED_REQUEST_ALONE for _, call in self._dependencies)
         )
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:

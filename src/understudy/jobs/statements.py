@@ -1,0 +1,111 @@
+"""The statements of the job store, each built once: building one costs as much as running it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import JSON, and_, bindparam, case, func, insert, or_, select, update
+
+from .tables import failed, jobs, processing, queued, unended, waiting
+
+MEAN_JOBS = 20
+"""Completed jobs whose compute time tells how long the next will take."""
+
+select_job = select(jobs).where(jobs.c.id == bindparam("job_id"))
+count_queued = select(func.count()).where(queued, unended)
+count_processing = select(func.count()).where(processing, unended)
+
+_own_last = (
+    select(func.max(jobs.c.turn)).where(jobs.c.key_id == bindparam("of_key"), unended).scalar_subquery()
+)
+_served = select(func.min(jobs.c.turn)).where(unended).scalar_subquery()
+_own_next, _served_now = func.coalesce(_own_last + 1, 0), func.coalesce(_served, 0)
+count_ahead = select(func.count()).where(
+    waiting,
+    # Follows from what comes next, but shows the planner the range of an index.
+    jobs.c.turn <= bindparam("of_turn"),
+    or_(
+        jobs.c.turn < bindparam("of_turn"),
+        and_(jobs.c.turn == bindparam("of_turn"), jobs.c.sequence < bindparam("of_sequence")),
+    ),
+)
+select_order = select(jobs.c.turn, jobs.c.sequence).where(waiting).order_by(jobs.c.turn, jobs.c.sequence)
+_last_completed = (
+    select(jobs.c.inference_seconds)
+    .where(jobs.c.ended_at.is_not(None), jobs.c.status == "COMPLETED")
+    .order_by(jobs.c.ended_at.desc())
+    .limit(MEAN_JOBS)
+    .subquery()
+)
+mean_inference = select(func.avg(_last_completed.c.inference_seconds))
+
+_next_turn = select(case((_own_next > _served_now, _own_next), else_=_served_now)).scalar_subquery()
+insert_job = insert(jobs).values(turn=_next_turn).returning(jobs.c.sequence, jobs.c.turn)
+
+of_status: dict[str, tuple[Any, ...]] = {
+    "QUEUED": (queued, unended),
+    "PROCESSING": (processing, unended),
+    "COMPLETED": (jobs.c.status == "COMPLETED",),
+    "FAILED": (failed,),
+}
+
+BACK_IN_QUEUE: dict[str, Any] = {
+    "status": "QUEUED",
+    "stage": "waiting",
+    "step": 0,
+    "preview": None,
+    "lease_expires_at": None,
+}
+
+
+ENDING: dict[str, Any] = {
+    "ended_at": bindparam("now"),
+    "lease_expires_at": None,
+    "preview": None,
+    "version": jobs.c.version + 1,
+}
+
+_next_ones = (
+    select(jobs.c.sequence)
+    .where(waiting, jobs.c.key_id.not_in(bindparam("but_not_of", expanding=True)))
+    .order_by(jobs.c.turn, jobs.c.sequence)
+    .limit(bindparam("limit"))
+    .with_for_update(skip_locked=True)
+)
+claim = (
+    update(jobs)
+    .where(jobs.c.sequence.in_(_next_ones.scalar_subquery()))
+    .values(token=jobs.c.token + 1, lease_expires_at=bindparam("until"))
+    .returning(*jobs.c)
+)
+
+_held = update(jobs).where(
+    jobs.c.sequence == bindparam("held_sequence"),
+    jobs.c.token == bindparam("held_token"),
+    jobs.c.lease_expires_at.is_not(None),
+)
+extend = _held.values(lease_expires_at=bindparam("until"))
+_changed = _held.values(version=jobs.c.version + 1)
+begin = _changed.values(
+    status="PROCESSING", stage="drawing", started_at=func.coalesce(jobs.c.started_at, bindparam("started"))
+)
+set_stage = _changed.values(stage=bindparam("new_stage"))
+set_step = _changed.values(step=bindparam("new_step"))
+set_preview = set_step.values(preview=bindparam("new_preview"))
+release = _changed.values(**BACK_IN_QUEUE, attempts=jobs.c.attempts + bindparam("attempt"))
+complete = _held.values(
+    status="COMPLETED",
+    stage="done",
+    step=jobs.c.steps,
+    images=bindparam("new_images", type_=JSON),
+    inference_seconds=bindparam("new_inference_seconds"),
+    warnings=bindparam("new_warnings", type_=JSON),
+    started_at=func.coalesce(jobs.c.started_at, bindparam("started")),
+    **ENDING,
+)
+fail = _held.values(
+    status="FAILED",
+    error_code=bindparam("code"),
+    error=bindparam("words"),
+    **ENDING,
+)

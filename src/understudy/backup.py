@@ -10,8 +10,9 @@ Why it is consistent:
 - A file never changes, and its bytes are on disk before its row is. So every row of the snapshot
   had its bytes when the snapshot was taken; only deletion can part them.
 - What a job that has no end yet, or a saved character, needs is copied before it can be deleted.
-  Most of it is copied ahead, while nothing is held up. Then the write lock is taken: no job can
-  end and no row can expire while the snapshot begins and the files that came meanwhile are copied.
+  It is copied ahead, while nothing is held up, again and again until few files came meanwhile.
+  Then the write lock is taken: no job can end and no row can expire while the snapshot begins and
+  those few are copied.
 - What is deleted after that (its time was over, or somebody deleted it) may be gone before it is
   copied. Its row is marked as expired in the snapshot: the first sweep after a restore takes it.
 
@@ -53,6 +54,12 @@ FORMAT = 1
 
 LOCK_SECONDS = 60.0
 """How long to try for the write lock of a busy service."""
+
+FEW_FILES = 8
+"""So many files may be copied while nobody can write."""
+
+MOST_PASSES = 10
+"""So often is copied ahead what came meanwhile, though more come than can be copied."""
 
 _FILE = re.compile(r"files/\w[\w.-]*", re.ASCII)
 _UNFINISHED = b"A restore into this folder has not finished: empty the folder and restore again.\n"
@@ -125,7 +132,8 @@ def restore_backup(source: Path, data_dir: Path) -> Backup:
         manifest = _read_manifest(archive, members)
         with _claim_folder(data_dir):
             # Until the last step the database is a file that every command refuses.
-            (data_dir / DATABASE).write_bytes(_UNFINISHED)
+            _write_file(io.BytesIO(_UNFINISHED), data_dir / DATABASE)
+            _sync_folder(data_dir)
             (data_dir / "files").mkdir(mode=0o700)
             database = data_dir / f"{DATABASE}.unfinished"
             for name, digest in manifest["digests"].items():
@@ -165,13 +173,16 @@ class _Archive:
     def add_pictures(self, names: Iterable[str]) -> list[str]:
         """Add files of the data folder, each once; return the names of those that are not there."""
         gone = []
-        for name in names:
-            if f"files/{name}" not in self.digests:
-                try:
-                    self.add(f"files/{name}", self._folder / name)
-                except FileNotFoundError:
-                    gone.append(name)
+        for name in self.list_absent(names):
+            try:
+                self.add(f"files/{name}", self._folder / name)
+            except FileNotFoundError:
+                gone.append(name)
         return gone
+
+    def list_absent(self, names: Iterable[str]) -> list[str]:
+        """Those of some files that are not in the archive."""
+        return [name for name in names if f"files/{name}" not in self.digests]
 
     def add(self, name: str, path: Path) -> None:
         """Add a file under a name."""
@@ -208,7 +219,7 @@ class _Reader:
 def _fill(archive: _Archive, data_dir: Path, copy_path: Path) -> tuple[dict[str, Any], list[str]]:
     """Put a snapshot into an archive; return its manifest and the files that damage has lost."""
     with closing(_connect(data_dir)) as database:
-        archive.add_pictures(_names(database, _NEEDED))
+        _copy_ahead(archive, database)
         with _hold_writers(data_dir):
             database.execute("BEGIN")
             archive.add_pictures(_names(database, _NEEDED))
@@ -237,6 +248,14 @@ def _fill(archive: _Archive, data_dir: Path, copy_path: Path) -> tuple[dict[str,
     }
     archive.add_manifest(manifest)
     return manifest, sorted(lost)
+
+
+def _copy_ahead(archive: _Archive, database: sqlite3.Connection) -> None:
+    """Copy what is needed now, then what came meanwhile, until that is little."""
+    for _ in range(MOST_PASSES):
+        archive.add_pictures(_names(database, _NEEDED))
+        if len(archive.list_absent(_names(database, _NEEDED))) <= FEW_FILES:
+            return
 
 
 @contextmanager
@@ -325,12 +344,15 @@ def _read_manifest(archive: tarfile.TarFile, members: dict[str, tarfile.TarInfo]
     if file is None:
         raise _Unusable("it is no whole backup (it has no manifest)")
     try:
-        manifest = json.loads(file.read())
-        digests, revision, version = manifest["digests"], manifest["revision"], manifest["version"]
-    except (ValueError, KeyError, TypeError):
+        told = json.loads(file.read())
+        manifest = {name: told[name] for name in ("format", "made_at", "revision", "version", "jobs")}
+        digests = manifest["digests"] = dict(told["digests"])
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise _Unusable("its manifest is damaged") from None
-    if manifest["format"] != FORMAT or revision not in list_revisions():
-        raise _Unusable(f"it was made by version {version}, which is newer than this one; install that one")
+    if manifest["format"] != FORMAT or manifest["revision"] not in list_revisions():
+        raise _Unusable(
+            f"it was made by version {manifest['version']}, which is newer than this one; install that one"
+        )
     if members.keys() - {MANIFEST} != digests.keys() or DATABASE not in digests:
         raise _Unusable("not all that its manifest names is there")
     for name in digests:
@@ -350,37 +372,62 @@ def list_revisions() -> list[str]:
 @contextmanager
 def _claim_folder(data_dir: Path) -> Iterator[None]:
     """Make a folder, or take an empty one, and keep services away; empty it again on a failure."""
-    is_new = not data_dir.exists()
-    if not is_new:
+    new = [folder for folder in (data_dir, *data_dir.parents) if not folder.exists()]
+    if not new:
         _refuse_full_folder(data_dir)
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    lock = os.open(data_dir / LOCK, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    except BaseException:
-        shutil.rmtree(data_dir / "files", ignore_errors=True)
-        for name in (DATABASE, f"{DATABASE}.unfinished", LOCK):
-            (data_dir / name).unlink(missing_ok=True)
-        if is_new:
+        lock = os.open(data_dir / LOCK, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+    except FileExistsError:
+        raise _in_use(data_dir) from None
+    try:
+        _lock_empty_folder(lock, data_dir)
+        try:
+            yield
+            for folder in new:
+                _sync_folder(folder.parent)
+        except BaseException:
+            shutil.rmtree(data_dir / "files", ignore_errors=True)
+            for name in (DATABASE, f"{DATABASE}.unfinished", LOCK):
+                (data_dir / name).unlink(missing_ok=True)
             with suppress(OSError):
-                data_dir.rmdir()
-        raise
+                for folder in new:
+                    folder.rmdir()
+            raise
     finally:
         os.close(lock)
 
 
+def _lock_empty_folder(lock: int, data_dir: Path) -> None:
+    """Take the lock; a service that came between the look and the lock keeps what it made."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise _in_use(data_dir) from None
+    if os.listdir(data_dir) != [LOCK]:
+        raise _not_empty(data_dir)
+
+
 def _refuse_full_folder(data_dir: Path) -> None:
     if is_in_use(data_dir):
-        raise UnderstudyError(
-            f"A service uses the data folder {str(data_dir)!r}; restore into a new one with --data-dir.",
-            code="data_dir_in_use",
-        )
+        raise _in_use(data_dir)
     if any(data_dir.iterdir()):
-        raise UnderstudyError(
-            f"The folder {str(data_dir)!r} is not empty; restore into a new one with --data-dir.",
-            code="data_dir_not_empty",
-        )
+        raise _not_empty(data_dir)
+
+
+def _in_use(data_dir: Path) -> UnderstudyError:
+    return UnderstudyError(
+        f"A service or another restore uses the folder {str(data_dir)!r}; "
+        "restore into a new one with --data-dir.",
+        code="data_dir_in_use",
+    )
+
+
+def _not_empty(data_dir: Path) -> UnderstudyError:
+    return UnderstudyError(
+        f"The folder {str(data_dir)!r} is not empty; restore into a new one with --data-dir.",
+        code="data_dir_not_empty",
+    )
 
 
 def is_in_use(data_dir: Path) -> bool:
@@ -403,6 +450,11 @@ def _unpack(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> st
     """Write a member to a new file, on disk when this returns; its SHA-256."""
     source = archive.extractfile(member)
     assert source is not None
+    return _write_file(source, path)
+
+
+def _write_file(source: IO[bytes], path: Path) -> str:
+    """Write a new file that is its owner's alone, on disk when this returns; its SHA-256."""
     reader = _Reader(source)
     with open(path, "xb", opener=_open_private) as file:
         shutil.copyfileobj(reader, file, _CHUNK)

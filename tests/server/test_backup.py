@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import io
 import json
@@ -23,7 +24,8 @@ import pytest
 from sqlalchemy.exc import DatabaseError
 
 from service_client import SLUG, make_key, open_client, wait_for_end
-from understudy.backup import DATABASE, MANIFEST, restore_backup, write_backup
+from understudy import backup as backup_module
+from understudy.backup import DATABASE, FEW_FILES, LOCK, MANIFEST, restore_backup, write_backup
 from understudy.database import migrate_database
 from understudy.errors import InvalidRequest, NotFound, UnderstudyError
 
@@ -228,6 +230,38 @@ def test_what_is_deleted_while_it_is_backed_up_leaves_the_backup_whole(folder, t
     assert query(restored, "SELECT name FROM files WHERE expires_at = 0") == [("output.png",)]
 
 
+def test_files_that_come_while_others_are_copied_hold_nobody_up(folder, tmp_path):
+    """Among the pictures that are submitted together are two pipes, at which the backup waits."""
+
+    def submit_pictures(number: int) -> tuple[Path, Path]:
+        names = [f"{number}-{picture}.png" for picture in range(FEW_FILES + 2)]
+        first, *pictures, last = [folder / "files" / name for name in names]
+        os.mkfifo(first)
+        os.mkfifo(last)
+        for picture in pictures:
+            picture.write_bytes(b"a picture")
+        rows = ", ".join(f"('{name}', 'a', 'input', 'j', 'image/png', 9, 1, NULL)" for name in names)
+        query(folder, f"INSERT INTO files VALUES {rows}")
+        inputs = json.dumps([{"file": name} for name in names])
+        query(folder, "UPDATE jobs SET inputs = json_insert(inputs, ?, json(?))", f"$.{number}", inputs)
+        return first, last
+
+    first, last = submit_pictures(0)
+    work = threading.Thread(target=write_backup, args=(folder, tmp_path / "backup.tar"), daemon=True)
+    work.start()
+    for number in range(1, 4):
+        # Opening a pipe waits until the backup opens it. Between the two nobody else may be held up.
+        first.write_bytes(b"")
+        later = submit_pictures(number)
+        last.write_bytes(b"")
+        first, last = later
+    first.write_bytes(b"")
+    last.write_bytes(b"")
+    work.join(60)
+    restore_backup(tmp_path / "backup.tar", tmp_path / "restored")
+    assert len(list((tmp_path / "restored" / "files").iterdir())) == len(PICTURES) + 4 * (FEW_FILES + 2)
+
+
 def test_a_lost_picture_is_told_and_the_rest_is_backed_up(folder, tmp_path):
     (folder / "files" / "hero.png").unlink()
     told = run("backup", tmp_path / "backup.tar", "--data-dir", folder).stderr
@@ -282,8 +316,9 @@ def rewrite(backup: Path, change) -> None:
         contents = {member.name: archive.extractfile(member).read() for member in archive.getmembers()}
     manifest = json.loads(contents.pop(MANIFEST))
     change(contents, manifest)
+    contents.setdefault(MANIFEST, json.dumps(manifest).encode())
     with tarfile.open(backup, "w") as archive:
-        for name, data in {**contents, MANIFEST: json.dumps(manifest).encode()}.items():
+        for name, data in contents.items():
             member = tarfile.TarInfo(name)
             if data is None:
                 member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
@@ -312,9 +347,19 @@ def test_nothing_is_unpacked_outside_the_folder(backup, tmp_path, name):
         (lambda contents, manifest: contents.pop("files/hero.png"), "not all that its manifest names"),
         (lambda contents, manifest: manifest.update(revision="9999", version="7.0"), "version 7.0"),
         (lambda contents, manifest: manifest.update(format=2, version="7.0"), "version 7.0"),
-        (lambda contents, manifest: manifest.pop("digests"), "manifest is damaged"),
+        *(
+            (lambda contents, manifest, name=name: manifest.pop(name), "manifest is damaged")
+            for name in ("format", "made_at", "revision", "version", "jobs", "digests")
+        ),
+        (lambda contents, manifest: manifest.update(digests=[DATABASE]), "manifest is damaged"),
+        (lambda contents, manifest: contents.update({MANIFEST: b"[]"}), "manifest is damaged"),
+        (lambda contents, manifest: contents.update({MANIFEST: b"[" * 100_000}), "manifest is damaged"),
     ],
-    ids=["link", "missing file", "newer schema", "newer format", "no digests"],
+    ids=[
+        *("link", "missing file", "newer schema", "newer format"),
+        *("no format", "no time", "no revision", "no version", "no jobs", "no digests"),
+        *("digests are a list", "a list", "nested too deep"),
+    ],
 )
 def test_what_is_no_backup_of_this_version_is_refused(backup, tmp_path, change, words):
     rewrite(backup, change)
@@ -332,6 +377,48 @@ def test_a_folder_that_is_not_empty_is_left_alone(backup, tmp_path, service):
         assert sorted(folder.iterdir()) == before
     (tmp_path / "empty").mkdir()
     assert restore_backup(backup, tmp_path / "empty").jobs == 1
+
+
+@pytest.mark.parametrize(("stays", "code"), [(True, "data_dir_in_use"), (False, "data_dir_not_empty")])
+@pytest.mark.parametrize("new", [True, False])
+def test_a_service_that_starts_in_the_folder_keeps_it(backup, tmp_path, monkeypatch, new, stays, code):
+    """It comes at the worst moment: the lock's file is there, the restore does not hold it yet."""
+    folder, flock = tmp_path / "restored", fcntl.flock
+    if not new:
+        folder.mkdir()
+
+    def start_first(lock: int, kind: int) -> None:
+        if kind & fcntl.LOCK_EX:
+            service = os.open(folder / LOCK, os.O_RDWR)
+            flock(service, kind)
+            migrate_database(folder)
+            if stays:
+                services.append(service)
+            else:
+                os.close(service)
+        flock(lock, kind)
+
+    services: list[int] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", start_first)
+        with pytest.raises(UnderstudyError) as refused:
+            restore_backup(backup, folder)
+    for service in services:
+        os.close(service)
+    assert refused.value.code == code
+    assert query(folder, "SELECT count(*) FROM jobs") == [(0,)]
+    assert (folder / LOCK).exists()
+
+
+def test_of_two_restores_one_is_refused(backup, tmp_path, monkeypatch):
+    """Both find the folder empty; the other one is quicker to put its lock into it."""
+    folder = tmp_path / "restored"
+    folder.mkdir()
+    monkeypatch.setattr(backup_module, "_refuse_full_folder", lambda data_dir: (data_dir / LOCK).touch())
+    with pytest.raises(UnderstudyError) as refused:
+        restore_backup(backup, folder)
+    assert refused.value.code == "data_dir_in_use"
+    assert [path.name for path in folder.iterdir()] == [LOCK]
 
 
 def test_nothing_is_written_over_and_nothing_into_the_data_folder(backup, folder, tmp_path):
@@ -403,10 +490,25 @@ def test_a_restore_that_is_killed_leaves_a_folder_that_is_refused(backup, tmp_pa
                 restore_backup(backup, folder)
             assert again.value.code == "data_dir_not_empty"
         number += 1
-    assert (number, refused) == (6, 5)
+    assert (number, refused) == (9, 7)
     told = run("serve", "--port", 0, "--data-dir", tmp_path / "0", "--engine", "null", status=1).stderr
     assert "damaged" in told
     assert told.count("\n") == 1
+
+
+def test_a_restore_puts_its_mark_on_disk_first_and_the_folder_last(backup, tmp_path, monkeypatch):
+    """What a power cut leaves is what was on disk: a folder that is refused, or all of it."""
+    synced, sync = [], os.fsync
+
+    def sync_and_note(descriptor: int) -> None:
+        synced.append(os.path.relpath(os.readlink(f"/proc/self/fd/{descriptor}"), tmp_path))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", sync_and_note)
+    restore_backup(backup, tmp_path / "new" / "data")
+    assert synced[:2] == [f"new/data/{DATABASE}", "new/data"]
+    assert synced[-4:] == ["new/data/files", "new/data", "new", "."]
+    assert len(synced) == 10
 
 
 def test_a_backup_that_is_killed_has_not_its_name(folder, tmp_path):

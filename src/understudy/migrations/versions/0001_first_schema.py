@@ -141,11 +141,3 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["file_name"], ["files.name"], name=op.f("fk_characters_file_name_files")),
         sa.PrimaryKeyConstraint("account_id", "name", name=op.f("pk_characters")),
     )
-
-
-def downgrade() -> None:
-    op.drop_table("characters")
-    op.drop_table("files")
-    op.drop_table("jobs")
-    op.drop_table("keys")
-    op.drop_table("accounts")

@@ -211,6 +211,13 @@ def test_a_proxy_in_the_environment_is_told_without_its_password(monkeypatch, na
     assert (told.state, name.upper() in told.detail) == ("ok", True)
 
 
+def test_a_torch_that_ends_without_a_word_fails(tmp_path, monkeypatch):
+    (tmp_path / "torch.py").write_text("import os\nos._exit(0)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    told = machine.find_missing_device(Settings(data_dir=tmp_path))
+    assert (told or "").startswith("PyTorch: cannot be imported: ended with status 0")
+
+
 def test_a_port_that_is_taken_fails(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -79,7 +79,7 @@ def _check_torch(settings: Settings) -> Iterator[Finding]:
     except subprocess.TimeoutExpired:
         yield Finding(name="PyTorch", state=FAIL, detail="takes over two minutes to load", remedy=remedy)
         return
-    if asked.returncode != 0:
+    if asked.returncode != 0 or not asked.stdout.strip():
         last = (asked.stderr.strip().splitlines() or [f"ended with status {asked.returncode}"])[-1]
         yield Finding(name="PyTorch", state=FAIL, detail=f"cannot be imported: {last}", remedy=remedy)
         return

@@ -195,7 +195,8 @@ def migrate_database(data_dir: Path) -> None:
         with engine.connect() as connection:
             connection = connection.execution_options(understudy_write=True)
             # SQLite alters a table by building it anew: dropping the old one must not count as
-            # deleting what others refer to. This can be said only before the transaction begins.
+            # deleting what others refer to. This can be said only before the transaction begins;
+            # at its end each revision is checked for rows without those they name (migrations/env.py).
             connection.connection.execute("PRAGMA foreign_keys = OFF")
             with connection.begin():
                 config = alembic.config.Config()

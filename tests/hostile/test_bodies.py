@@ -155,6 +155,21 @@ def test_chunks_without_end_are_refused_at_the_limit(hostile: RunningService) ->
     exchange(hostile, submit(hostile, CHUNKED), go_on()).check_error(413, "too_large")
 
 
+def test_a_body_without_end_is_not_read_for_who_has_no_key(hostile: RunningService) -> None:
+    sent = 0
+
+    def go_on():
+        nonlocal sent
+        piece = b"100000\r\n" + b" " * 0x100000 + b"\r\n"
+        while sent < 1_000_000_000:
+            yield piece
+            sent += len(piece)
+
+    head = b"\r\n".join([f"POST /v2/{SLUG} HTTP/1.1".encode(), b"Host: x", JSON_TYPE, CHUNKED, b"", b""])
+    exchange(hostile, head, go_on()).check_error(401, "not_authenticated")
+    assert sent < 200_000_000
+
+
 @pytest.mark.parametrize(
     ("lines", "body"),
     [

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -267,6 +269,20 @@ def test_200_megabytes_of_head_are_not_kept(hostile: RunningService, line: bytes
     answer = exchange(hostile, b"GET /v1/models HTTP/1.1\r\nX: ", (piece for _ in range(200)))
     # Who goes on sending may lose the answer with the connection.
     assert answer.status in (0, 400)
+
+
+def test_requests_that_come_all_at_once_are_not_kept(hostile: RunningService) -> None:
+    address = ("127.0.0.1", int(hostile.url.rsplit(":", 1)[1]))
+    with contextlib.ExitStack() as stack:
+        connections = [stack.enter_context(socket.create_connection(address, 30)) for _ in range(40)]
+        for connection in connections:
+            connection.sendall(b"GET / HTTP/1.1\r\n\r\n" * 14_000)
+        for connection in connections:
+            received = b""
+            while part := connection.recv(65_536):
+                received += part
+            assert [received.count(b"HTTP/1.1 %d" % status) for status in (404, 400)] == [1, 1]
+            assert b"at once" in received
 
 
 def test_no_other_protocol_is_spoken(hostile: RunningService) -> None:

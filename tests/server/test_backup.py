@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import hashlib
 import io
@@ -28,6 +29,8 @@ from understudy import backup as backup_module
 from understudy.backup import DATABASE, FEW_FILES, LOCK, MANIFEST, restore_backup, write_backup
 from understudy.database import migrate_database
 from understudy.errors import InvalidRequest, NotFound, UnderstudyError
+from understudy.server.service import open_service
+from understudy.settings import Settings
 
 
 def run(*arguments: object, status: int = 0, **options) -> subprocess.CompletedProcess[str]:
@@ -520,3 +523,21 @@ def test_a_backup_that_is_killed_has_not_its_name(folder, tmp_path):
         number += 1
     assert number == 2
     assert not (tmp_path / "0.tar").exists()
+
+
+async def test_a_service_holds_no_lock_on_a_file_that_a_failed_restore_removed(tmp_path):
+    lock = os.open(tmp_path / LOCK, os.O_CREAT | os.O_RDWR, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+
+    async def open_it() -> None:
+        async with open_service(Settings(data_dir=tmp_path, engine="null")):
+            pass
+
+    opening = asyncio.create_task(open_it())
+    await asyncio.sleep(0.3)
+    (tmp_path / LOCK).unlink()
+    os.close(lock)
+    with pytest.raises(UnderstudyError) as refused:
+        await opening
+    assert refused.value.code == "data_dir_in_use"
+    await open_it()

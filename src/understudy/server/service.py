@@ -132,7 +132,10 @@ async def _lock_data_dir(lock: int, data_dir: Path) -> None:
     for patience in (0.1,) * LOCK_TRIES + (0.0,):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
+            if os.fstat(lock).st_nlink:
+                return
+            # A restore that failed has removed the file: a lock on it keeps nobody away.
+            break
         except OSError:
             # `doctor` and `restore` hold it for a moment to see whether anybody else does.
             await asyncio.sleep(patience)

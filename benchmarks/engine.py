@@ -236,6 +236,8 @@ class OursChild:
             # Mostly by the prompt, so that they differ from the one character there is.
             result = self._draw([number], [reference], ip_scale=0.2, seed=1000)[0]
             result.picture.save(Path(folder) / f"reference-{number}.png")
+        # What was encoded for these is asked for again: nothing of it may be remembered.
+        self._forget()
         return {}
 
     def draw(self, folder: str, number: int) -> dict[str, Any]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -583,3 +585,60 @@ def test_a_stray_print_does_not_break_the_frames():
 def test_the_worker_needs_no_torch_for_the_null_engine():
     code = "import sys, understudy.worker; raise SystemExit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_what_fails_in_the_worker_is_told_in_its_log_without_the_prompt():
+    code = (
+        "import understudy.engines.null as null\n"
+        "def draw(*arguments):\n"
+        "    raise KeyError('a secret prompt')\n"
+        "null.NullEngine.draw = draw\n"
+        "import runpy\n"
+        "runpy.run_module('understudy.worker', run_name='__main__')\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"UNDERSTUDY_ENGINE": "null"},
+    )
+    process.stdin.write(encode_frame(make_run([make_task()])))
+    process.stdin.flush()
+    line = json.loads(process.stderr.readline())
+    process.stdin.close()
+    assert process.wait(timeout=30) == 0
+    process.stderr.close()
+    assert line["level"] == "error"
+    assert "KeyError" in line["event"]
+    assert "in draw" in line["event"]
+    assert "secret" not in str(line)
+
+
+def test_a_batch_that_failed_is_let_go_before_its_halves_are_drawn():
+    alive: list[bool] = []
+    held: list[weakref.ref] = []
+
+    class Memory:
+        """What a drawing has in memory."""
+
+    class Engine(NullEngine):
+        def draw(self, requests, on_step):
+            alive.append(any(one() is not None for one in held))
+            memory = Memory()
+            held.append(weakref.ref(memory))
+            if len(requests) > 1:
+                raise EngineError("There is not enough memory.", code="out_of_memory")
+            return super().draw(requests, on_step)
+
+    run = make_run([make_task(f"job/{number}") for number in range(4)])
+    answers = list(Worker(Engine()).run(run))
+    assert len([answer for answer in answers if isinstance(answer, Drawn)]) == 4
+    assert len(alive) == 7
+    assert not any(alive)
+
+
+def test_an_idle_worker_keeps_nothing_of_its_last_run():
+    worker = Worker(NullEngine())
+    list(worker.run(make_run([make_task()])))
+    assert [*worker._files, *worker._opened, *worker._begun, *worker._ended] == []

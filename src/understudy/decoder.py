@@ -155,13 +155,8 @@ class PictureDecoder:
     async def _ask(self, child: _Child, request: _Decode) -> _Decoded | _Refused:
         # A child may have been killed by another's hand while it was idle or at work. Only a
         # picture that ends a second, fresh child is the cause itself.
-        for is_last in (False, True):
-            try:
-                await self._start_child(child)
-            except ServiceError:
-                if is_last or self._closed:
-                    raise
-                continue
+        for _ in range(2):
+            await self._start_child(child)
             try:
                 return await child.ask(request)
             except TimeoutError:
@@ -172,12 +167,16 @@ class PictureDecoder:
         return _refuse("broke the decoder; save it anew with another program and send that", request.field)
 
     async def _start_child(self, child: _Child) -> None:
-        self._refuse_when_closed()
-        try:
-            await child.start()
-        except ServiceError:
+        """Start a child; once more when it was ended by another's hand while it started."""
+        for is_last in (False, True):
             self._refuse_when_closed()
-            raise
+            try:
+                await child.start()
+                break
+            except ServiceError:
+                self._refuse_when_closed()
+                if is_last:
+                    raise
         self._refuse_when_closed()
 
     def _refuse_when_closed(self) -> None:

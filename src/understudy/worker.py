@@ -56,7 +56,8 @@ from .pose.skeleton import (
 )
 from .settings import Settings
 
-logger = logging.getLogger(__name__)
+# By name: `python -m` calls the module otherwise, and the log tells only of our own what happened.
+logger = logging.getLogger("understudy.worker")
 
 CANDIDATE_STRIDE = 1_000_003
 """From one candidate's seed to the next; a prime, so that neighbouring seeds share none."""
@@ -147,11 +148,15 @@ class Worker:
         `is_cancelled` is asked for a task before it begins and after each of its steps. Whatever
         goes wrong with a task is its own `TaskFailed`.
         """
-        self._files, self._opened = run.pictures, {}
-        self._begun, self._ended = {}, set()
+        self._files = run.pictures
         drawings = [(task, number) for task in run.tasks for number in range(task.candidates)]
-        for batch in group_drawings(drawings, self._engine.batch_size):
-            self._draw_batch(batch, is_cancelled, send)
+        try:
+            for batch in group_drawings(drawings, self._engine.batch_size):
+                self._draw_batch(batch, is_cancelled, send)
+        finally:
+            # An idle worker keeps no prompt and no picture.
+            self._files, self._opened = {}, {}
+            self._begun, self._ended = {}, set()
         send(Finished())
 
     def _draw_batch(self, batch: Sequence[tuple[Task, int]], is_cancelled: IsCancelled, send: Send) -> None:
@@ -182,7 +187,8 @@ class Worker:
             if is_cancelled(begun.task.id):
                 return False
             begun.steps[number] = step
-            done = sum(begun.steps.values())
+            # Of candidates that are not drawn the steps count as done with those of the others.
+            done = sum(begun.steps.values()) * begun.task.candidates // begun.candidates
             # A batch that is drawn again in parts has told its first steps already.
             if done > begun.told_steps:
                 begun.told_steps = done
@@ -191,12 +197,19 @@ class Worker:
             return True
 
         started = time.perf_counter()
+        failed = False
         try:
             results = self._engine.draw(requests, on_step)
         except Exception as error:
             if len(wanted) == 1:
                 self._fail(wanted[0][0].task, error, send)
                 return
+            failed = True
+            logger.warning(
+                "a batch of %d failed with %s; it is drawn in halves", len(wanted), _name_error(error)
+            )
+        if failed:
+            # Only now, for the error holds on to all that the batch had in memory.
             half = len(wanted) // 2
             self._draw_together(wanted[:half], is_cancelled, send)
             self._draw_together(wanted[half:], is_cancelled, send)
@@ -240,7 +253,7 @@ class Worker:
             begun.best = candidate
         if begun.drawn == begun.candidates:
             drawn = self._encode(begun, begun.best, started)
-            self._ended.add(begun.task.id)
+            self._end(begun.task)
             send(drawn)
         begun.seconds += time.perf_counter() - started
 
@@ -291,8 +304,13 @@ class Worker:
                     "engine_error",
                     "The engine failed on this picture; try again, and tell the operator if it stays so.",
                 )
-        self._ended.add(task.id)
+        self._end(task)
         send(failed)
+
+    def _end(self, task: Task) -> None:
+        """A task has its answer: its pictures are needed no more."""
+        self._ended.add(task.id)
+        self._begun.pop(task.id, None)
 
     def _read_request(self, task: Task) -> DrawRequest:
         return DrawRequest(
@@ -373,6 +391,11 @@ def _shape(task: Task) -> tuple[Any, ...]:
     posed = task.keypoints is not None or task.pose_picture is not None
     strengths = (task.guidance_scale, task.ip_scale, task.pose_scale)
     return task.width, task.height, task.steps, *strengths, posed
+
+
+def _name_error(error: Exception) -> str:
+    """What the log may tell of an error: its code or its kind, for its words may quote a prompt."""
+    return error.code if isinstance(error, EngineError | UnderstudyError) else type(error).__name__
 
 
 def choose_candidate_seed(seed: int, number: int) -> int:

@@ -68,7 +68,7 @@ SETTINGS = {
     "fetch_allowed_hosts": "127.0.0.1",
     "public_url": PUBLIC_URL,
     "sweep_interval_seconds": 0.2,
-    "worker_hang_seconds": 1.5,
+    "worker_hang_seconds": 4,
     # A job that could not even be given back, to a full disk, waits until its lease runs out.
     "lease_seconds": 3,
 }

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from understudy.engines import replay as replay_module
 from understudy.engines.cores import Cores
 from understudy.engines.replay import KEPT, Recording, ReplayedForward
 
@@ -156,9 +157,33 @@ def test_only_some_recordings_are_kept(network):
         lambda tensor: tensor.__setitem__(0, 1),
         lambda tensor: tensor * tensor.sum().item(),
         lambda tensor: tensor if tensor.sum() > 0 else -tensor,
+        lambda tensor: torch.nn.functional.relu(tensor, inplace=True),
+        lambda tensor: torch.add(tensor, 1, out=torch.empty(3)),
     ],
-    ids=["add_", "+=", "[]=", "item", "if"],
+    ids=["add_", "+=", "[]=", "item", "if", "inplace", "out"],
 )
 def test_what_cannot_be_replayed_is_refused(forward):
     with pytest.raises(ValueError, match="cannot be replayed"):
         Recording(lambda steady, changing: forward(changing[0]), [], [torch.ones(3)])
+
+
+def test_a_division_that_rounds_is_no_division_by_one():
+    recording = Recording(
+        lambda steady, changing: torch.div(changing[0], 1, rounding_mode="floor"), [], [torch.tensor([1.5])]
+    )
+    assert recording.replay(recording.prepare([]), [torch.tensor([2.5])]).item() == 2.0
+
+
+@pytest.mark.parametrize("compiles", [True, False])
+def test_with_and_without_torchscript_the_numbers_are_the_same(monkeypatch, compiles):
+    monkeypatch.setattr(replay_module, "_COMPILES", compiles)
+    condition, sample = torch.randn(2, 3, 8), torch.randn(2, 4, 6, 6)
+    recording = Recording(
+        lambda steady, changing: torch.nn.functional.silu(changing[0] * steady[0].mean()),
+        [condition],
+        [sample],
+    )
+    assert (recording._compiled is not None) == compiles
+    other = torch.randn(2, 3, 8)
+    again = recording.replay(recording.prepare([other]), [sample + 1])
+    assert torch.equal(again, torch.nn.functional.silu((sample + 1) * other.mean()))

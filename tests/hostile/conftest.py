@@ -15,7 +15,7 @@ from running_service import RunningService
 
 from .raw_http import exchange, make_head, post
 
-FETCH_SECONDS = 1.5
+FETCH_SECONDS = 3.0
 
 GROWTH_BYTES = 400_000_000
 """What a request may make the service and its children take while it lasts: a few times the largest body."""

@@ -90,7 +90,8 @@ def test_an_event_id_that_is_none_of_ours_is_ignored(http, body):
 
 def test_a_waiting_listener_sees_its_job_move_up(toon_service, body):
     with open_client(toon_service) as http:
-        ids = [http.post(f"/v2/{SLUG}", json={**body, "steps": 30}).json()["request_id"] for _ in range(5)]
+        # A batch is drawn and one more kept ready: only those after them have a place to move up from.
+        ids = [http.post(f"/v2/{SLUG}", json={**body, "steps": 30}).json()["request_id"] for _ in range(12)]
         events, _ = read_events(http, ids[-1])
         places = [event.get("queue_position") for _, event in events if event["status"] == "QUEUED"]
         assert places[0] > places[-1] >= 1

@@ -249,7 +249,7 @@ def _loading(part: str, setting: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        logger.warning("loading the %s failed", part, exc_info=error)
+        logger.warning("loading the %s failed: %s", part, error, exc_info=error)
         if isinstance(error, MemoryError | torch.OutOfMemoryError):
             message = f"There is not enough memory to load the {part}; choose a smaller model or device."
         else:

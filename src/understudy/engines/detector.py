@@ -97,7 +97,7 @@ def load_detector(
             device=device,
         )
     except Exception as error:
-        logger.warning("the pose detector could not be loaded", exc_info=error)
+        logger.warning("the pose detector could not be loaded: %s", error, exc_info=error)
         raise EngineError(
             "The pose detector's models could not be loaded to read input_image (the worker's log "
             "tells more); send an OpenPose skeleton picture or the parameter pose instead.",

@@ -91,7 +91,8 @@ class _Recorder(TorchFunctionMode):
         if found is not None:
             return found
         if isinstance(value, list | tuple) and any(isinstance(part, torch.Tensor) for part in value):
-            return self.write(_gather, [self.place(part) for part in value], {}, list(value))
+            gather = _gather_tuple if isinstance(value, tuple) else _gather_list
+            return self.write(gather, [self.place(part) for part in value], {}, type(value)(value))
         return self.add(value, _Stage.NETWORK)
 
     def write(
@@ -108,15 +109,21 @@ class _Recorder(TorchFunctionMode):
         self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         name = getattr(function, "__name__", "")
-        if name in _READS_NUMBERS or _WRITES_IN_PLACE.fullmatch(name):
-            raise ValueError(f"{name} cannot be replayed: it reads numbers or changes a tensor in place")
         kwargs = kwargs or {}
+        in_place = kwargs.get("inplace") or "out" in kwargs or _WRITES_IN_PLACE.fullmatch(name)
+        if in_place or name in _READS_NUMBERS:
+            raise ValueError(f"{name} cannot be replayed: it reads numbers or changes a tensor in place")
         result = function(*args, **kwargs)
         parts = result if isinstance(result, list | tuple) else (result,)
         if not any(isinstance(part, torch.Tensor) for part in parts) or id(result) in self._places:
             # A size or a type, the same in every replay of this shape; or nothing was done.
             return result
-        if name in _DIVISIONS_AND_PRODUCTS and not isinstance(args[1], torch.Tensor) and args[1] == 1:
+        if (
+            name in _DIVISIONS_AND_PRODUCTS
+            and not kwargs
+            and not isinstance(args[1], torch.Tensor)
+            and args[1] == 1
+        ):
             # Numbers over 1 are themselves: diffusers' scales are that, for the most part.
             self._kept.append(result)
             self._places[id(result)] = self.place(args[0])
@@ -359,5 +366,9 @@ def _perform(calls: Sequence[_Call], values: list[Any]) -> None:
             values[place] = None
 
 
-def _gather(*parts: Any) -> list[Any]:
+def _gather_list(*parts: Any) -> list[Any]:
     return list(parts)
+
+
+def _gather_tuple(*parts: Any) -> tuple[Any, ...]:
+    return parts

@@ -291,7 +291,7 @@ def _choose_batch_size(device: str, profile: Profile) -> int:
 
     On a GPU a batch fills what one picture leaves idle; as many as its free memory holds, now
     that the weights are loaded. A CPU is full with one picture, save where the networks are small:
-    then four together take two thirds of the time (`benchmarks/engine.py`).
+    then four together take two thirds of the time on two cores (`benchmarks/engine.py`).
     """
     if torch.device(device).type != "cuda":
         return MOST_TOGETHER if profile.small_networks else 1

@@ -173,7 +173,7 @@ async def test_progress_and_previews_of_a_real_model(make_face, toon_service):
     live = make_face(toon_service.url, api_key=toon_service.key)
     job = await live(
         live.client.submit_async(
-            SLUG, prompt="x", ip_image=Path(toon_service.picture_path), steps=6, width=256, height=256
+            SLUG, prompt="x", ip_image=Path(toon_service.picture_path), steps=60, width=256, height=256
         )
     )
     seen = await live.collect(job.events())

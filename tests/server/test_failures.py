@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import errno
+import sqlite3
+from contextlib import closing
 
 import httpx2
 import pytest
 from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
+from PIL import Image
 from sqlalchemy.exc import OperationalError
 
+from running_service import RunningService
 from understudy.errors import ServiceError
 from understudy.logs import JsonFormatter
 from understudy.server.failures import BodyLimit, RequestId, install_failures
@@ -111,3 +115,35 @@ async def test_a_body_over_the_limit_is_refused(http):
 
     assert (await http.post("/read", content=go_on())).status_code == 413
     assert (await http.post("/read", content=bytes(1000))).json() == 1000
+
+
+def test_a_damaged_database_is_told_and_the_service_is_not_ready(tmp_path):
+    picture = tmp_path / "a.png"
+    Image.new("RGB", (64, 64), "red").save(picture)
+    service = RunningService(tmp_path / "data", picture, {"engine": "null"}).start()
+    try:
+        key = service.key
+    finally:
+        service.stop()
+    path = tmp_path / "data" / "understudy.sqlite3"
+    with closing(sqlite3.connect(path)) as connection:
+        (page_size,) = connection.execute("PRAGMA page_size").fetchone()
+        # A part that the start does not touch: the index by which a history is found.
+        where = "SELECT rootpage FROM sqlite_master WHERE name = 'ix_jobs_account'"
+        (page,) = connection.execute(where).fetchone()
+    with path.open("r+b") as file:
+        file.seek((page - 1) * page_size)
+        file.write(b"\xff" * page_size)
+    service = RunningService(tmp_path / "data", picture, {"engine": "null"}).start()
+    try:
+        with httpx2.Client(base_url=service.url, headers={"x-api-key": key}, timeout=30) as http:
+            answer = http.get("/v1/requests")
+            assert answer.status_code == 503, answer.text
+            assert answer.json()["code"] == "storage_unavailable"
+            assert "damaged" in answer.json()["error"]
+            ready = http.get("/health/ready")
+        assert ready.status_code == 503
+        assert "damaged" in ready.json()["checks"]["database"]
+    finally:
+        service.stop()
+    assert any("data_folder_failed" in line and "malformed" in line for line in service.output)

@@ -13,7 +13,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError, OperationalError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -209,6 +209,22 @@ def install_failures(app: FastAPI) -> None:
                 code="storage_unavailable",
                 status=503,
                 retry_after_seconds=5,
+            ),
+        )
+
+    @app.exception_handler(DatabaseError)
+    async def answer_damage(request: Request, error: DatabaseError) -> JSONResponse:
+        # SQLite says so itself of a damaged file; what is derived from it are faults of a statement.
+        if type(error) is not DatabaseError:
+            raise error
+        request.app.state.service.database_is_damaged = True
+        log.error("data_folder_failed", extra={"reason": str(error.orig)})
+        return _answer(
+            request,
+            ServiceError(
+                "The service's database is damaged; its operator has to restore a backup.",
+                code="storage_unavailable",
+                status=503,
             ),
         )
 

@@ -57,6 +57,8 @@ async def read_ready(service: Running) -> Response:
         await service.store.count_by_status()
     except Exception:
         checks["database"] = "The database does not answer."
+    if service.database_is_damaged:
+        checks["database"] = "The database is damaged; restore a backup."
     try:
         await service.blobs.check()
     except Exception:

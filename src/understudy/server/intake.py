@@ -211,8 +211,8 @@ def parse_json(body: bytes) -> dict[str, Any]:
         # A lone surrogate is JSON but not text: no database or file takes it.
         if b"\\ud" in body.lower():
             json.dumps(value, ensure_ascii=False).encode()
-    except (ValueError, RecursionError):
-        raise InvalidRequest("The body is not valid JSON.") from None
+    except ValueError:
+        raise InvalidRequest("The body is not valid JSON; send a JSON object of parameters.") from None
     if not isinstance(value, dict):
         raise InvalidRequest("The body must be a JSON object of parameters.")
     return value
@@ -226,11 +226,14 @@ def _load_json(text: str, field: str | None = None) -> Any:
 
     Raises:
         InvalidRequest: it has too many values or levels.
-        ValueError, RecursionError: it is not JSON.
+        ValueError: it is not JSON.
     """
     if sum(map(text.count, ",[{")) > MAX_JSON_VALUES:
         raise _too_much_json(field, f"more than {MAX_JSON_VALUES:,} values")
-    value = json.loads(text)
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise _too_much_json(field, f"more than {MAX_JSON_DEPTH} levels") from None
     level = [value]
     for _ in range(MAX_JSON_DEPTH):
         level = [inner for outer in level for inner in _list_inner(outer)]
@@ -316,7 +319,7 @@ def _parse_form_value(name: str, value: str) -> Any:
     if name in JSON_PARAMETERS and value.lstrip().startswith("["):
         try:
             return _load_json(value, name)
-        except (ValueError, RecursionError):
+        except ValueError:
             raise InvalidRequest(
                 f"The parameter {name} is not valid JSON.", code="invalid_parameter", field=name
             ) from None

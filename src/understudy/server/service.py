@@ -54,6 +54,7 @@ class Service:
     dispatcher: Dispatcher
     meters: Meters
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    database_is_damaged: bool = False
 
     def begin_stop(self) -> None:
         """Accept no more jobs and let waiting connections go; running jobs go on."""

@@ -180,6 +180,20 @@ def _join(names: list[str]) -> str:
     return f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} set"
 
 
+def _is_service(host: str, port: int) -> bool:
+    """Whether an Understudy service answers there."""
+    import httpx2
+
+    # The address that is all of a machine's is reached at its own.
+    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    address = f"[{here}]" if ":" in here else here
+    try:
+        with httpx2.Client(timeout=3, trust_env=False) as client:
+            return client.get(f"http://{address}:{port}/health/live").json() == {"status": "live"}
+    except (httpx2.HTTPError, ValueError):
+        return False
+
+
 def check_port(settings: Settings, host: str, port: int) -> Iterator[Finding]:
     """Whether the service can listen there; nothing is asked of port 0, which is any that is free."""
     if port == 0:
@@ -193,7 +207,7 @@ def check_port(settings: Settings, host: str, port: int) -> Iterator[Finding]:
             listener.bind(address)
     except (OSError, UnicodeError) as error:
         taken = getattr(error, "errno", None) == errno.EADDRINUSE
-        if taken and is_in_use(settings.data_dir):
+        if taken and is_in_use(settings.data_dir) and _is_service(host, port):
             yield Finding(
                 name="Port", state=OK, detail=f"{host} port {port} is taken, as a service runs here"
             )

@@ -169,7 +169,7 @@ async def measure_store(data_dir: Path, times: Times) -> None:
         "count_ahead of the last job": lambda: look_anew().count_ahead(last),
         "count_ahead, a look at the queue that many share": lambda: look_anew().count_ahead(last, 1.0),
         "count_by_status": store.count_by_status,
-        "mean_inference_seconds": lambda: look_anew().mean_inference_seconds(),
+        "mean_seconds": lambda: look_anew().mean_seconds(),
         "expire_waiting, none is due": lambda: store.expire_waiting(0),
         "forget_ended, none is due": lambda: store.forget_ended(0),
     }

@@ -253,11 +253,15 @@ async def test_a_listener_is_woken_by_a_change(store, key, submit):
         await asyncio.wait_for(changed.wait(), 1)
 
 
-async def test_mean_inference_time(store, key, submit):
-    assert await store.mean_inference_seconds() is None
-    await submit(key)
+async def test_the_mean_time_of_a_job_and_of_a_step(store, key, submit, monkeypatch):
+    monkeypatch.setattr(store_module, "MEAN_SECONDS", 0.0)
+    assert await store.mean_seconds() is None
+    await submit(key, steps=10)
     await complete(store, await claim(store, LEASE))
-    assert await store.mean_inference_seconds() == 1.0
+    assert await store.mean_seconds() == (1.0, 0.1)
+    await submit(key, steps=30)
+    await complete(store, await claim(store, LEASE), "b.png")
+    assert await store.mean_seconds() == (1.0, 0.05)
 
 
 async def test_several_are_claimed_in_the_order_of_their_turns(store, key, other_key, submit):
@@ -372,7 +376,7 @@ async def test_no_question_of_the_hot_path_walks_over_the_table(store, key, subm
     await store.count_ahead(last)
     await store.get(last.id)
     await store.count_by_status()
-    await store.mean_inference_seconds()
+    await store.mean_seconds()
     await store.cancel(last.id, key.account_id)
     await store.extend_leases([held], LEASE)
     await store.free_leases(expired_before=time.time())

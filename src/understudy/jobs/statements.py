@@ -31,13 +31,16 @@ count_ahead = select(func.count()).where(
 )
 select_order = select(jobs.c.turn, jobs.c.sequence).where(waiting).order_by(jobs.c.turn, jobs.c.sequence)
 _last_completed = (
-    select(jobs.c.inference_seconds)
+    select(jobs.c.inference_seconds, jobs.c.steps)
     .where(jobs.c.ended_at.is_not(None), jobs.c.status == "COMPLETED")
     .order_by(jobs.c.ended_at.desc())
     .limit(MEAN_JOBS)
     .subquery()
 )
-mean_inference = select(func.avg(_last_completed.c.inference_seconds))
+mean_seconds = select(
+    func.avg(_last_completed.c.inference_seconds),
+    func.sum(_last_completed.c.inference_seconds) / func.sum(_last_completed.c.steps),
+)
 
 _next_turn = select(case((_own_next > _served_now, _own_next), else_=_served_now)).scalar_subquery()
 insert_job = insert(jobs).values(turn=_next_turn).returning(jobs.c.sequence, jobs.c.turn)

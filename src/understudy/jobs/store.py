@@ -68,7 +68,7 @@ class Store:
         self._seen: dict[str, Job] = {}
         self._order: asyncio.Future[list[tuple[int, int]]] | None = None
         self._order_at = 0.0
-        self._mean: tuple[float, float | None] | None = None
+        self._mean: tuple[float, tuple[float, float] | None] | None = None
 
     # Submitting and looking.
 
@@ -179,11 +179,15 @@ class Store:
         query = query.order_by(jobs.c.sequence.desc()).limit(limit)
         return [_job(row) for row in await self.database.read(lambda c: c.execute(query).all())]
 
-    async def mean_inference_seconds(self) -> float | None:
-        """The mean compute time of the last completed jobs; None when there is none."""
+    async def mean_seconds(self) -> tuple[float, float] | None:
+        """Compute seconds of the last completed jobs: the mean of a job, and of a denoising step.
+
+        None when there is no such job.
+        """
         now = time.monotonic()
         if self._mean is None or now - self._mean[0] > MEAN_SECONDS:
-            self._mean = (now, await self.database.read(lambda c: c.scalar(statements.mean_inference)))
+            row = await self.database.read(lambda c: c.execute(statements.mean_seconds).one())
+            self._mean = (now, None if row[0] is None else (row[0], row[1]))
         return self._mean[1]
 
     # Holding a job.

@@ -257,12 +257,15 @@ async def _queue_position(job: Job, store: Store) -> int | None:
 
 
 async def _estimate_seconds(job: Job, position: int | None, store: Store, slots: int) -> float | None:
-    """Seconds until the end, from the last jobs' mean compute time; None before there was one."""
+    """Seconds until the end: its own steps that are left, and the jobs before it.
+
+    By the compute time of the last jobs and of their steps; None before there was one.
+    """
     if job.ended:
         return 0.0
-    mean = await store.mean_inference_seconds()
-    if mean is None:
+    means = await store.mean_seconds()
+    if means is None:
         return None
-    if position is None:
-        return round(mean * (1 - _progress(job)), 2)
-    return round(mean * (1 + position / max(slots, 1)), 2)
+    job_seconds, step_seconds = means
+    own_seconds = step_seconds * max(job.steps - job.step, 0)
+    return round(own_seconds + job_seconds * (position or 0) / max(slots, 1), 2)

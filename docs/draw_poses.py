@@ -15,12 +15,11 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 DOCS = Path(__file__).parent
-sys.path[:0] = [str(DOCS), str(DOCS.parent / "src")]
-
-from pose_rig import pose_rig  # noqa: E402
-from pose_table import ENTRIES  # noqa: E402
+sys.path.insert(0, str(DOCS.parent / "src"))
 
 from understudy.pose import NamedPose, draw_pose_thumbnail, fit_skeleton, mirror_skeleton  # noqa: E402
+from understudy.pose.rig import pose_rig  # noqa: E402
+from understudy.pose.table import ENTRIES  # noqa: E402
 
 LIBRARY = DOCS.parent / "src/understudy/pose/poses.json"
 PAGE, SHEET = DOCS / "poses.md", DOCS / "poses.png"
@@ -94,7 +93,7 @@ def format_page(poses: list[NamedPose]) -> str:
         lines += [f"| `{pose.name}` | {pose.description} |" for pose in poses if pose.category == category]
     lines += [
         "",
-        "The poses are angles of a small rig (`pose_rig.py`, `pose_table.py`); `python docs/draw_poses.py`",
+        "The poses are angles of a small rig (`pose/rig.py`, `pose/table.py`); `python docs/draw_poses.py`",
         "makes the library and this page from them.",
     ]
     return "\n".join(lines) + "\n"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pose_rig import Angles, Reach, Rig
+from .rig import Angles, Reach, Rig
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from understudy.pose.skeleton import KEYPOINT_NAMES, Skeleton
+from .skeleton import KEYPOINT_NAMES, Skeleton
 
 Vector = NDArray[np.float64]
 Angles = tuple[float, float]

@@ -1,0 +1,1 @@
+"""The embedded model: its drawn characters, its training and what measures it."""

@@ -81,14 +81,19 @@ class Ink:
             self.canvas.restore()
 
     @contextmanager
-    def moved(self, x: float, y: float, degrees: float = 0.0) -> Iterator[None]:
-        """What is drawn within has its origin at (x, y), turned clockwise by `degrees`."""
+    def moved(self, x: float, y: float, degrees: float = 0.0, scale: float = 1.0) -> Iterator[None]:
+        """What is drawn within has its origin at (x, y), turned clockwise by `degrees`, and `scale`
+        pixels for its unit of length; outlines keep their width."""
+        line_width = self.line_width
         self.canvas.save()
         self.canvas.translate(x, y)
         self.canvas.rotate(degrees)
+        self.canvas.scale(scale, scale)
+        self.line_width = line_width / scale
         try:
             yield
         finally:
+            self.line_width = line_width
             self.canvas.restore()
 
     def fill(self, path: skia.Path, colour: Colour, opacity: float = 1.0) -> None:

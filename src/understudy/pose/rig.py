@@ -1,8 +1,9 @@
-"""The rig that named poses are made with: joint angles in, 18 keypoints out.
+"""The rig that poses are made with: joint angles in, 18 keypoints out.
 
 A small three-dimensional figure with the proportions of a cartoon character (a large head, short
 limbs), seen by a camera that looks slightly down. Lengths are in fractions of the figure's height.
 Axes: x to the right of the picture, y up, z towards the viewer. The body's right is at the left.
+What the camera sees has y downwards.
 """
 
 from __future__ import annotations
@@ -19,11 +20,6 @@ Angles = tuple[float, float]
 """A bone's direction in degrees: the angle from straight down, and where it leaves to: 0 outward
 (to the bone's own side), 90 forward, -90 backward, 180 across the body."""
 
-HEAD_RADIUS, NECK, TORSO = 0.123, 0.031, 0.24
-UPPER_ARM, FOREARM, THIGH, SHIN = 0.115, 0.108, 0.175, 0.17
-SHOULDER_WIDTH, HIP_WIDTH = 0.086, 0.05
-"""Half of the distance between the shoulders, and between the hips."""
-
 CAMERA_PITCH = 11.0
 """Degrees by which the camera looks down."""
 
@@ -37,6 +33,28 @@ _FACE = {
 }
 # How far behind the middle of the head, in head radii, a point may lie and still be seen.
 _SEEN_FROM = {"nose": -0.25, "eye": 0.1, "ear": -0.45}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proportions:
+    """The lengths of a figure, in fractions of its height.
+
+    `shoulder_width` and `hip_width` are half of the distance between the two joints.
+    """
+
+    head_radius: float = 0.123
+    neck: float = 0.031
+    torso: float = 0.24
+    upper_arm: float = 0.115
+    forearm: float = 0.108
+    thigh: float = 0.175
+    shin: float = 0.17
+    shoulder_width: float = 0.086
+    hip_width: float = 0.05
+
+
+CARTOON = Proportions()
+"""The proportions of the named poses."""
 
 
 @dataclass(frozen=True)
@@ -93,54 +111,59 @@ class Rig:
     hidden: tuple[str, ...] = field(default=())
 
 
-def pose_rig(rig: Rig) -> Skeleton:
+def pose_rig(rig: Rig, proportions: Proportions = CARTOON) -> Skeleton:
     """The 18 keypoints of a rig as the camera sees them, y downwards, the pelvis at the origin."""
-    joints = _place_joints(rig)
+    joints = place_joints(rig, proportions)
     seen = dict.fromkeys(joints, True)
-    for name, (point, is_seen) in _place_face(rig, joints["head"]).items():
+    for name, (point, is_seen) in place_face(rig, joints["head"], proportions).items():
         joints[name], seen[name] = point, is_seen
+    view = place_camera(rig)
     keypoints = np.zeros((18, 3))
-    pitch, tip = np.radians(CAMERA_PITCH), np.radians(rig.tip)
     for row, name in zip(keypoints, KEYPOINT_NAMES, strict=True):
         if seen[name] and name not in rig.hidden:
-            x, y, z = joints[name]
-            down = -(y * np.cos(pitch) - z * np.sin(pitch))
-            row[:] = (
-                x * np.cos(tip) - down * np.sin(tip),
-                x * np.sin(tip) + down * np.cos(tip),
-                1.0,
-            )
+            row[:2] = (view @ joints[name])[:2]
+            row[2] = 1.0
     return keypoints
 
 
-def _place_joints(rig: Rig) -> dict[str, Vector]:
-    hips_turned = _turn_y(rig.yaw)
-    shoulders_turned = _turn_y(rig.yaw + rig.twist)
-    spine = _turn_z(-rig.lean) @ hips_turned @ _turn_x(rig.bend) @ (0.0, 1.0, 0.0)
+def place_camera(rig: Rig) -> NDArray[np.float64]:
+    """The matrix (3, 3) that makes points of the rig points of the picture: x, y downwards, and the
+    depth, which grows towards the viewer. The figure's tip is in it."""
+    pitch, tip = np.radians(CAMERA_PITCH), np.radians(rig.tip)
+    seen = np.array(
+        [[1.0, 0.0, 0.0], [0.0, -np.cos(pitch), np.sin(pitch)], [0.0, np.sin(pitch), np.cos(pitch)]]
+    )
+    tipped = np.array([[np.cos(tip), -np.sin(tip), 0.0], [np.sin(tip), np.cos(tip), 0.0], [0.0, 0.0, 1.0]])
+    return tipped @ seen
+
+
+def place_joints(rig: Rig, proportions: Proportions = CARTOON) -> dict[str, Vector]:
+    """All joints of the body, the head's middle and the pelvis (the origin), y upwards."""
+    sizes = proportions
+    hips_turned = turn_y(rig.yaw)
+    shoulders_turned = turn_y(rig.yaw + rig.twist)
+    lean = turn_z(-rig.lean)
+    spine = lean @ hips_turned @ turn_x(rig.bend) @ (0.0, 1.0, 0.0)
     neck_bend = rig.bend / 2 if rig.neck_bend is None else rig.neck_bend
-    upwards = _turn_z(-rig.lean) @ hips_turned @ _turn_x(neck_bend) @ (0.0, 1.0, 0.0)
-    joints = {"pelvis": np.zeros(3), "neck": spine * TORSO}
-    joints["head"] = joints["neck"] + upwards * (NECK + 0.95 * HEAD_RADIUS)
-    lean = _turn_z(-rig.lean)
+    upwards = lean @ hips_turned @ turn_x(neck_bend) @ (0.0, 1.0, 0.0)
+    joints = {"pelvis": np.zeros(3), "neck": spine * sizes.torso}
+    joints["head"] = joints["neck"] + upwards * (sizes.neck + 0.95 * sizes.head_radius)
     for side, sign in (("right", -1), ("left", 1)):
-        across = lean @ shoulders_turned @ _turn_z(rig.shoulder_tilt) @ (sign, 0.0, 0.0)
-        joints[f"{side}_shoulder"] = joints["neck"] + across * SHOULDER_WIDTH - spine * 0.012
-        joints[f"{side}_hip"] = (hips_turned @ _turn_z(rig.hip_tilt) @ (sign, 0.0, 0.0)) * HIP_WIDTH
+        across = lean @ shoulders_turned @ turn_z(rig.shoulder_tilt) @ (sign, 0.0, 0.0)
+        joints[f"{side}_shoulder"] = joints["neck"] + across * sizes.shoulder_width - spine * 0.012
+        joints[f"{side}_hip"] = (hips_turned @ turn_z(rig.hip_tilt) @ (sign, 0.0, 0.0)) * sizes.hip_width
+    legs, arms = (sizes.thigh, sizes.shin), (sizes.upper_arm, sizes.forearm)
     for side, sign in (("right", -1), ("left", 1)):
         for limb, lengths, names, turned in (
-            (getattr(rig, f"{side}_leg"), (THIGH, SHIN), ("hip", "knee", "ankle"), hips_turned),
-            (
-                getattr(rig, f"{side}_arm"),
-                (UPPER_ARM, FOREARM),
-                ("shoulder", "elbow", "wrist"),
-                shoulders_turned,
-            ),
+            (getattr(rig, f"{side}_leg"), legs, ("hip", "knee", "ankle"), hips_turned),
+            (getattr(rig, f"{side}_arm"), arms, ("shoulder", "elbow", "wrist"), shoulders_turned),
         ):
             root, middle, end = (f"{side}_{name}" for name in names)
             if isinstance(limb, Reach):
                 anchor = limb.anchor.replace("own", side)
-                target = joints[anchor] + turned @ (sign * limb.out, limb.up, limb.forward)
+                reach = np.array((sign * limb.out, limb.up, limb.forward)) * _compare(sizes, anchor)
                 hint = turned @ _direction(limb.elbow, sign)
+                target = joints[anchor] + turned @ reach
                 joints[middle], joints[end] = _bend_to(joints[root], target, lengths, hint)
             else:
                 joints[middle] = joints[root] + turned @ _direction(limb[0], sign) * lengths[0]
@@ -148,17 +171,30 @@ def _place_joints(rig: Rig) -> dict[str, Vector]:
     return joints
 
 
-def _place_face(rig: Rig, head: Vector) -> dict[str, tuple[Vector, bool]]:
-    look = 0.85 * rig.yaw if rig.look is None else rig.look
-    turned = _turn_z(-rig.tilt - 0.7 * rig.lean) @ _turn_y(look) @ _turn_x(-rig.nod)
+def place_face(rig: Rig, head: Vector, proportions: Proportions = CARTOON) -> dict[str, tuple[Vector, bool]]:
+    """Nose, eyes and ears around the head's middle, y upwards, and whether each can be seen."""
+    turned = turn_z(-rig.tilt - 0.7 * rig.lean) @ turn_y(turn_head(rig)) @ turn_x(-rig.nod)
     face = {}
     for name, (around, distance, height) in _FACE.items():
         angle = np.radians(around)
         offset = turned @ (distance * np.sin(angle), height, distance * np.cos(angle))
         # The camera's pitch would push the face down the head; drawn faces look at the viewer.
-        offset = _turn_x(-CAMERA_PITCH) @ offset
-        face[name] = head + offset * HEAD_RADIUS, bool(offset[2] > _SEEN_FROM[name.split("_")[-1]])
+        offset = turn_x(-CAMERA_PITCH) @ offset
+        seen = bool(offset[2] > _SEEN_FROM[name.split("_")[-1]])
+        face[name] = head + offset * proportions.head_radius, seen
     return face
+
+
+def turn_head(rig: Rig) -> float:
+    """Where the head faces, in degrees, like `yaw`."""
+    return 0.85 * rig.yaw if rig.look is None else rig.look
+
+
+def _compare(proportions: Proportions, anchor: str) -> float:
+    """How much larger than in a named pose a way from the anchor is."""
+    if anchor == "head":
+        return proportions.head_radius / CARTOON.head_radius
+    return (proportions.upper_arm + proportions.forearm) / (CARTOON.upper_arm + CARTOON.forearm)
 
 
 def _bend_to(
@@ -183,16 +219,19 @@ def _direction(angles: Angles, sign: int) -> Vector:
     )
 
 
-def _turn_x(degrees: float) -> NDArray[np.float64]:
+def turn_x(degrees: float) -> NDArray[np.float64]:
+    """The matrix that turns by an angle about the x axis."""
     c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     return np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
 
 
-def _turn_y(degrees: float) -> NDArray[np.float64]:
+def turn_y(degrees: float) -> NDArray[np.float64]:
+    """The matrix that turns by an angle about the y axis."""
     c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     return np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
 
 
-def _turn_z(degrees: float) -> NDArray[np.float64]:
+def turn_z(degrees: float) -> NDArray[np.float64]:
+    """The matrix that turns by an angle about the z axis."""
     c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])

@@ -204,6 +204,42 @@ def make_oval(x: float, y: float, half_width: float, half_height: float) -> skia
     return path
 
 
+def make_arc(
+    x: float, y: float, half_width: float, half_height: float, start: float, sweep: float
+) -> skia.Path:
+    """A piece of an ellipse around (x, y): degrees clockwise from the right."""
+    path = skia.Path()
+    path.addArc(skia.Rect(x - half_width, y - half_height, x + half_width, y + half_height), start, sweep)
+    return path
+
+
+def make_curve(points: Sequence[Point]) -> skia.Path:
+    """An open smooth path from the first point to the last, pulled by those between."""
+    path = skia.Path()
+    path.moveTo(*points[0])
+    for index in range(1, len(points) - 2):
+        path.quadTo(*points[index], *mix(points[index], points[index + 1], 0.5))
+    if len(points) > 2:
+        path.quadTo(*points[-2], *points[-1])
+    else:
+        path.lineTo(*points[-1])
+    return path
+
+
+def add_polygon(path: skia.Path, points: Sequence[Point]) -> None:
+    """Add a closed polygon to a path, always in the same sense, so that polygons and ovals of one
+    path unite."""
+    twice_area = sum(
+        ax * by - bx * ay for (ax, ay), (bx, by) in zip(points, [*points[1:], points[0]], strict=True)
+    )
+    if twice_area < 0:
+        points = points[::-1]
+    path.moveTo(*points[0])
+    for point in points[1:]:
+        path.lineTo(*point)
+    path.close()
+
+
 def make_limb(points: Sequence[Point], half_widths: Sequence[float]) -> skia.Path:
     """One smooth outline around a chain of discs: the union of discs and what joins them."""
     path = skia.Path()

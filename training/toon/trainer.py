@@ -1,0 +1,188 @@
+"""What every training has in common: learning rate, averaged weights, log, checkpoint.
+
+A `Trainer` knows the network and its optimiser, and nothing of what is learned: the loop that
+uses it hands it one loss after another.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+LOG_EVERY = 50
+"""Steps from one line of the log to the next; a line has the means of the steps between."""
+
+
+class Trainer:
+    """Trains one network, in as many sittings as it takes.
+
+    The folder gets `checkpoint.pt` (everything that going on needs) and `log.jsonl` (one line of
+    figures every 50 steps). The schedule is measured in training time, all sittings together, or
+    in steps where a number of `steps` is given: a warm-up, then half a cosine down to nearly 0.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        folder: Path,
+        *,
+        learning_rate: float,
+        minutes: float = math.inf,
+        steps: int | None = None,
+        warm_up_steps: int = 200,
+        weight_decay: float = 0.02,
+        second_moment_decay: float = 0.98,
+        average_decay: float = 0.999,
+        largest_gradient: float = 1.0,
+    ) -> None:
+        """`network` has every weight that is trained, the heads thrown away later included."""
+        self.network = network
+        self.folder = folder
+        self.step = 0
+        self.seconds = 0.0
+        self._learning_rate = learning_rate
+        self._minutes, self._steps = minutes, steps
+        self._warm_up_steps = warm_up_steps
+        self._average_decay = average_decay
+        self._largest_gradient = largest_gradient
+        self._parameters = [weight for weight in network.parameters() if weight.requires_grad]
+        matrices = [weight for weight in self._parameters if weight.ndim > 1]
+        others = [weight for weight in self._parameters if weight.ndim <= 1]
+        self._optimizer = torch.optim.AdamW(
+            [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}],
+            lr=learning_rate,
+            betas=(0.9, second_moment_decay),
+            fused=True,
+        )
+        self._averages = [weight.detach().clone() for weight in self._parameters]
+        self._sums: defaultdict[str, float] = defaultdict(float)
+        self._sums_since = 0
+        self._clock = time.perf_counter()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return self._parameters[0].device
+
+    @property
+    def progress(self) -> float:
+        """How much of the training is done, 0 to 1."""
+        if self._steps is not None:
+            return min(1.0, self.step / self._steps)
+        return min(1.0, self.seconds / (60 * self._minutes))
+
+    def choose_learning_rate(self) -> float:
+        """The learning rate of the next step."""
+        warmth = min(1.0, (self.step + 1) / self._warm_up_steps)
+        return self._learning_rate * warmth * (0.01 + 0.99 * (0.5 + 0.5 * math.cos(math.pi * self.progress)))
+
+    @contextmanager
+    def in_precision(self) -> Iterator[None]:
+        """What is computed within is in bfloat16 on a GPU, in full precision on a CPU."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            yield
+
+    def descend(self, loss: torch.Tensor, figures: dict[str, torch.Tensor]) -> None:
+        """Take one step down the gradient of `loss`, and note the figures for the log."""
+        rate = self.choose_learning_rate()
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self._parameters, self._largest_gradient)
+        self._optimizer.step()
+        self.step += 1
+        share = min(self._average_decay, self.step / (self.step + 10))
+        with torch.no_grad():
+            torch._foreach_lerp_(self._averages, self._parameters, 1 - share)
+        now = time.perf_counter()
+        self.seconds += now - self._clock
+        self._clock = now
+        self._note({"loss": loss, "gradient": norm, **figures}, rate)
+
+    def rest(self) -> None:
+        """Leave the time since the last step out of the training's: it was spent on measuring."""
+        self._clock = time.perf_counter()
+
+    @contextmanager
+    def averaged(self) -> Iterator[nn.Module]:
+        """Within, the network has its averaged weights and is in its mode of evaluation."""
+        kept = [weight.detach().clone() for weight in self._parameters]
+        was_training = self.network.training
+        self._set_weights(self._averages)
+        self.network.eval()
+        try:
+            with torch.no_grad():
+                yield self.network
+        finally:
+            self._set_weights(kept)
+            self.network.train(was_training)
+
+    def save(self) -> None:
+        """Write the checkpoint; a crash leaves the one before it whole."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        state = {
+            "network": self.network.state_dict(),
+            "averages": self._averages,
+            "optimizer": self._optimizer.state_dict(),
+            "step": self.step,
+            "seconds": self.seconds,
+        }
+        fresh = self._checkpoint.with_suffix(".new")
+        torch.save(state, fresh)
+        os.replace(fresh, self._checkpoint)
+
+    def resume(self) -> bool:
+        """Go on from the checkpoint in the folder; False where there is none."""
+        if not self._checkpoint.exists():
+            return False
+        state = torch.load(self._checkpoint, map_location=self.device, weights_only=True)
+        self.network.load_state_dict(state["network"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._set_tensors(self._averages, state["averages"])
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.rest()
+        return True
+
+    def log(self, kind: str, figures: dict[str, Any]) -> None:
+        """Write a line of figures into the log, and show it."""
+        line = {"kind": kind, "step": self.step, "minutes": round(self.seconds / 60, 2), **figures}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "log.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        print(json.dumps(line), flush=True)
+
+    @property
+    def _checkpoint(self) -> Path:
+        return self.folder / "checkpoint.pt"
+
+    def _note(self, figures: dict[str, torch.Tensor], rate: float) -> None:
+        for name, value in figures.items():
+            self._sums[name] = self._sums[name] + value.detach()
+        self._sums_since += 1
+        if self.step % LOG_EVERY:
+            return
+        means = {name: round(float(value) / self._sums_since, 5) for name, value in self._sums.items()}
+        pace = round(self.step / max(self.seconds, 1e-9), 2)
+        self.log("train", means | {"learning_rate": round(rate, 7), "steps_per_second": pace})
+        self._sums.clear()
+        self._sums_since = 0
+
+    def _set_weights(self, values: list[torch.Tensor]) -> None:
+        self._set_tensors(self._parameters, values)
+
+    @staticmethod
+    @torch.no_grad()
+    def _set_tensors(tensors: list[torch.Tensor], values: list[torch.Tensor]) -> None:
+        for tensor, value in zip(tensors, values, strict=True):
+            tensor.copy_(value)

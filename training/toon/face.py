@@ -123,7 +123,11 @@ def _draw_eye(ink: Ink, character: Character, look: Look, mood: _Mood, side: int
             corner = cut(-inner * 0.92, -0.35)
             out = -inner * half_width
             for up, far in ((0.42, 0.42), (0.1, 0.5)):
-                ink.line([corner, (corner[0] + out * far, corner[1] - half_height * up)], _INK, max(1.3 * line, 0.04))
+                ink.line(
+                    [corner, (corner[0] + out * far, corner[1] - half_height * up)],
+                    _INK,
+                    max(1.3 * line, 0.04),
+                )
 
 
 def _draw_brow(ink: Ink, character: Character, look: Look, mood: _Mood, side: int) -> None:
@@ -158,7 +162,9 @@ def _draw_nose(ink: Ink, character: Character, look: Look) -> None:
     aside = look.aside
     with ink.of(Part.SKIN):
         half_width, half_height = 0.105, 0.085
-        ink.fill(make_oval(x, y, half_width, half_height), (skin[0] * 0.96, skin[1] * 0.86, skin[2] * 0.84), 0.45)
+        ink.fill(
+            make_oval(x, y, half_width, half_height), (skin[0] * 0.96, skin[1] * 0.86, skin[2] * 0.84), 0.45
+        )
         share = abs(aside)
         start, end = 15 - 75 * share, 165 - 45 * share
         if aside < 0:

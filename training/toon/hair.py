@@ -1,5 +1,287 @@
-"""stub"""
-def covers_ears(character): return False
-def draw_hair(ink, character, look): pass
-def draw_hair_behind_body(ink, character, look): pass
-def draw_hair_behind_head(ink, character, look): pass
+"""A character's hair: caps, spikes, curls and crests on the head; what hangs is in `tresses`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import skia
+
+from .character import FOREHEAD_HATS, Character
+from .hairlines import SKULL, Hairline, make_cap, see_hairline, trace_hairline
+from .ink import Colour, Ink, Part, Point, add_polygon, darken, make_arc, make_curve
+from .look import Look, turn_shadow
+from .tresses import add_curtain, draw_tresses, has_curtain
+
+
+@dataclass(frozen=True)
+class _Cap:
+    """The hair on the skull: see `make_cap`. `closeness` mixes in the skin that shines through."""
+
+    volume: float = 1.1
+    lift: float = 0.0
+    bumps: float = 0.0
+    bump: float = 0.0
+    closeness: float = 0.0
+
+
+_CAPS = {
+    "short": _Cap(1.11, 0.02),
+    "side-parted": _Cap(1.13, 0.03),
+    "wavy": _Cap(1.17, 0.03, 10, 0.09),
+    "curly": _Cap(1.12, 0.03),
+    "afro": _Cap(1.3, 0.1),
+    "spiky": _Cap(1.08, 0.02),
+    "mohawk": _Cap(1.035, closeness=0.5),
+    "buzz-cut": _Cap(1.04, closeness=0.4),
+    "bob": _Cap(1.13, 0.02),
+    "pixie": _Cap(1.14, 0.03),
+    "long": _Cap(1.11, 0.02),
+    "long wavy": _Cap(1.17, 0.03, 8, 0.06),
+    "ponytail": _Cap(1.07),
+    "bun": _Cap(1.07),
+    "pigtails": _Cap(1.08),
+    "braids": _Cap(1.08),
+}
+
+
+def covers_ears(character: Character) -> bool:
+    """Whether the hair lies over the ears."""
+    return has_curtain(character) or character.hair == "afro"
+
+
+def draw_hair_behind_body(ink: Ink, character: Character, look: Look) -> None:
+    """Draw what hangs behind the body."""
+    colour = character.colours["hair"]
+    with ink.of(Part.HAIR):
+        if has_curtain(character):
+            path = skia.Path()
+            add_curtain(path, character, look, far=True)
+            if not path.isEmpty():
+                ink.shape(path, darken(colour, 0.8))
+        draw_tresses(ink, character, look, "behind the body")
+
+
+def draw_hair_behind_head(ink: Ink, character: Character, look: Look) -> None:
+    """Draw what stands behind the head, but over the body."""
+    with ink.of(Part.HAIR):
+        if character.hair in ("curly", "afro", "spiky", "mohawk"):
+            path = skia.Path()
+            _add_tufts(path, character, look, near=False)
+            ink.shape(path, darken(character.colours["hair"], 0.88))
+        draw_tresses(ink, character, look, "behind the head")
+
+
+def draw_hair(ink: Ink, character: Character, look: Look) -> None:
+    """Draw the hair on the head and what hangs in front of the body."""
+    if character.hair == "bald":
+        if not character.hat:
+            with ink.of(Part.SKIN):
+                ink.stroke(make_arc(0, 0, 0.8, 0.8, 222, 30), (255, 255, 255), 0.09, 0.4)
+        return
+    cap = _CAPS[character.hair]
+    colour = character.colours["hair"]
+    hatted = character.hat in FOREHEAD_HATS
+    hairline = find_hairline(character)
+    path = skia.Path()
+    edge = see_hairline(hairline, look)
+    if hatted:
+        outline = make_cap(edge, min(cap.volume, 1.06))
+    else:
+        volume = cap.volume + 0.04 * (character.quirks[4] - 0.5)
+        outline = make_cap(edge, volume, lift=cap.lift, bumps=cap.bumps, bump=cap.bump)
+    add_polygon(path, outline)
+    if has_curtain(character):
+        add_curtain(path, character, look, far=False)
+    crest = character.hair == "mohawk"
+    if character.hair in ("curly", "afro", "spiky"):
+        _add_tufts(path, character, look, near=True)
+    if cap.closeness:
+        skin = character.colours["skin"]
+        colour = tuple(h + (s - h) * cap.closeness for h, s in zip(colour, skin, strict=True))
+
+    def decorate() -> None:
+        _draw_strands(ink, character, look, colour)
+        if not hatted and not cap.closeness:
+            ink.stroke(make_arc(0, -cap.lift, 0.86, 0.86, 212, 34), _lighten(colour), 0.085, 0.45)
+            ink.stroke(make_arc(0, -cap.lift, 0.86, 0.86, 254, 4), _lighten(colour), 0.085, 0.45)
+
+    with ink.of(Part.HAIR):
+        ink.shape(path, colour, shadow=turn_shadow(look), decorate=decorate)
+        if crest:
+            path = skia.Path()
+            _add_tufts(path, character, look, near=True)
+            if not path.isEmpty():
+                ink.shape(path, character.colours["hair"], shadow=turn_shadow(look))
+        draw_tresses(ink, character, look, "in front")
+
+
+def find_hairline(character: Character) -> Hairline:
+    """The hairline of a character's hair."""
+    name = character.hair
+    if name in ("ponytail", "bun", "pigtails") and character.quirks[0] > 0.6:
+        name = "bangs"
+    rise = round(0.06 * (character.quirks[0] % 0.6) - 0.01, 2)
+    return trace_hairline(name, character.quirks[1] > 0.5, rise)
+
+
+def _lighten(colour: Colour) -> Colour:
+    return tuple(value + (255 - value) * 0.55 for value in colour)
+
+
+# Strands: places around the head and the heights between which each runs; on the back and the sides.
+_STRANDS: dict[str, tuple[tuple[float, float, float], ...]] = {
+    "short": ((-150, 0.1, -0.45), (150, 0.1, -0.45), (180, 0.2, -0.5), (-120, 0.35, -0.05), (120, 0.35, -0.05)),
+    "side-parted": ((-150, 0.2, -0.45), (150, 0.2, -0.45), (180, 0.2, -0.5), (-105, 0.5, 0.2), (105, 0.5, 0.2)),
+    "pixie": ((-155, 0.2, -0.5), (155, 0.2, -0.5), (180, 0.2, -0.55), (-115, 0.4, -0.1), (115, 0.4, -0.1)),
+    "bob": ((-150, 0.4, -0.6), (150, 0.4, -0.6), (180, 0.5, -0.62), (-100, 0.3, -0.55), (100, 0.3, -0.55), (-120, 0.1, -0.6), (120, 0.1, -0.6)),
+    "long": ((-150, 0.4, -1.5), (150, 0.4, -1.3), (175, 0.5, -1.6), (-100, 0.3, -1.2), (100, 0.3, -1.4), (-76, 0.0, -1.2), (76, 0.0, -1.2), (-125, 0.0, -1.6), (125, 0.0, -1.5)),
+}  # fmt: skip
+
+
+def _draw_strands(ink: Ink, character: Character, look: Look, colour: Colour) -> None:
+    path = skia.Path()
+    for around, top, bottom in _STRANDS.get(character.hair, ()):
+        points = [
+            look.place(around * (1 + 0.03 * (h < 0)), h, 1.05) for h in (top, (top + bottom) / 2, bottom)
+        ]
+        if points[1][2] > 0.15:
+            path.addPath(make_curve([point[:2] for point in points]))
+    if character.hair in ("ponytail", "bun", "pigtails", "braids"):
+        centre = 0.0 if character.hair in ("pigtails", "braids") else None
+        for around in (-130, -80, -40, 40, 80, 130):
+            if centre is None:
+                ends = (
+                    (around, 0.45 if abs(around) < 100 else 0.1),
+                    (around * 1.15, 0.75 if abs(around) < 100 else 0.5),
+                )
+            else:
+                ends = ((around * 0.8, 0.75), (around, 0.4))
+            points = [look.place(a, h, math.sqrt(1.1 - h * h)) for a, h in ends]
+            if min(point[2] for point in points) > 0.1:
+                path.addPath(make_curve([point[:2] for point in points]))
+        if centre is not None:
+            parting = [
+                look.place(180, h, math.sqrt(max(0.01, 1.16 - h * h))) for h in (0.95, 0.5, 0.0, -0.62)
+            ]
+            if look.facing < -0.2:
+                path.addPath(make_curve([point[:2] for point in parting]))
+            top = [look.place(0, h, math.sqrt(max(0.01, 1.16 - h * h))) for h in (0.74, 0.9, 1.05)]
+            if look.facing > -0.1:
+                path.addPath(make_curve([point[:2] for point in top]))
+    if character.hair in ("side-parted", "pixie", "long", "long wavy", "short"):
+        side = -1 if character.quirks[1] > 0.5 else 1
+        for start, end in _SWEEPS[character.hair]:
+            ends = [look.place(side * a, h, math.sqrt(max(0.05, 1.12 - h * h))) for a, h in (start, end)]
+            if min(point[2] for point in ends) > 0.0:
+                middle = (ends[0][0] + ends[1][0]) / 2 * 1.1, (ends[0][1] + ends[1][1]) / 2 * 1.12
+                path.addPath(make_curve([ends[0][:2], middle, ends[1][:2]]))
+    if not path.isEmpty():
+        ink.stroke(path, darken(colour, 0.7), 0.85 * ink.line_width)
+
+
+_SWEEPS: dict[str, tuple[tuple[Point, Point], ...]] = {
+    "short": (((-30, 0.85), (-40, 0.6)), ((-5, 0.88), (-14, 0.66)), ((25, 0.85), (16, 0.68))),
+    "side-parted": (((31, 0.84), (40, 0.97)), ((20, 0.86), (-40, 0.6)), ((15, 0.78), (-20, 0.58))),
+    "pixie": (((30, 0.86), (-40, 0.52)), ((36, 0.78), (46, 0.95))),
+    "long": (((8, 0.82), (10, 1.03)), ((-10, 0.86), (-48, 0.5)), ((24, 0.86), (52, 0.5))),
+    "long wavy": (((8, 0.82), (10, 1.03)), ((-10, 0.86), (-48, 0.5)), ((24, 0.86), (52, 0.5))),
+}
+
+
+@dataclass(frozen=True)
+class _Tuft:
+    """A ball of hair, or a spike, on the head: its middle and its tip in places on the head."""
+
+    around: float
+    height: float
+    distance: float
+    size: float
+    tip: tuple[float, float, float] | None = None
+
+
+def _add_tufts(path: skia.Path, character: Character, look: Look, *, near: bool) -> None:
+    hatted = character.hat in FOREHEAD_HATS
+    for tuft in _make_tufts(character.hair):
+        if hatted and tuft.height > 0.25:
+            continue
+        x, y, depth = look.place(tuft.around, tuft.height, tuft.distance)
+        if near != (depth > -0.12):
+            continue
+        if tuft.tip is None:
+            path.addCircle(x, y, tuft.size)
+            continue
+        tip_x, tip_y, _ = look.place(*tuft.tip)
+        length = math.hypot(tip_x - x, tip_y - y)
+        # The base of a spike that points to the viewer is kept across the way up.
+        if length < 1e-6:
+            continue
+        across_x, across_y = -(tip_y - y) / length * tuft.size, (tip_x - x) / length * tuft.size
+        bend_x, bend_y = (x + tip_x) / 2, (y + tip_y) / 2
+        add_polygon(
+            path,
+            [
+                (x - across_x, y - across_y),
+                (bend_x - across_x * 0.62, bend_y - across_y * 0.62),
+                (tip_x, tip_y),
+                (bend_x + across_x * 0.62, bend_y + across_y * 0.62),
+                (x + across_x, y + across_y),
+            ],
+        )
+
+
+@lru_cache(maxsize=8)
+def _make_tufts(hair: str) -> tuple[_Tuft, ...]:
+    if hair == "mohawk":
+        return tuple(_make_crest())
+    around, height = trace_hairline(hair if hair != "afro" else "curly")
+    tufts = []
+    count, shell, size = {"curly": (46, 1.03, 0.235), "afro": (52, 1.27, 0.25), "spiky": (44, 1.0, 0.24)}[
+        hair
+    ]
+    for index in range(count):
+        # A Fibonacci sphere: evenly spread directions.
+        up = 1 - 2 * (index + 0.5) / count
+        angle = (index * 137.50776) % 360 - 180
+        line = float(_height_at(around, height, angle))
+        room = {"curly": 0.16, "afro": 0.12, "spiky": 0.3}[hair]
+        if up < line + room - (0.06 if abs(angle) > 100 else 0):
+            continue
+        level = math.sqrt(1 - up * up)
+        if hair == "spiky":
+            tip = (angle * 1.02, up * 1.36 + 0.12, 1.36 * level)
+            tufts.append(_Tuft(angle, up, level, size, tip))
+        else:
+            tufts.append(_Tuft(angle, shell * up + (0.12 if hair == "afro" else 0.0), shell * level, size))
+    if hair == "spiky":
+        for angle in (-48, -25, 0, 25, 48):
+            tufts.append(_Tuft(angle, 0.62, 0.78, 0.2, (angle + 8, 1.1, 1.12)))
+    return tuple(tufts)
+
+
+def _height_at(around, height, angle: float) -> float:
+    import numpy as np
+
+    return float(np.interp(angle, around, height))
+
+
+def _make_crest() -> list[_Tuft]:
+    """The spikes of a mohawk, from the forehead over the top to the nape."""
+    crest = []
+    for index in range(12):
+        elevation = math.radians(34 + 172 * index / 11)
+        length = 1.5 + 0.08 * (index % 2) - 0.014 * max(0, index - 6) ** 2
+        leant = elevation + 0.1
+        around = 0 if math.cos(elevation) > 0 else 180
+        tip_around = 0 if math.cos(leant) > 0 else 180
+        crest.append(
+            _Tuft(
+                around,
+                0.9 * math.sin(elevation),
+                abs(0.9 * math.cos(elevation)),
+                0.2,
+                (tip_around, length * math.sin(leant), abs(length * math.cos(leant))),
+            )
+        )
+    return crest

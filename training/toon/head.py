@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import lru_cache
 
 import numpy as np
@@ -14,8 +13,8 @@ from .character import Character
 from .face import draw_beard, draw_face, draw_glasses
 from .hair import covers_ears, draw_hair, draw_hair_behind_body, draw_hair_behind_head
 from .hats import draw_hat, draw_hat_behind
-from .ink import Ink, Part, Point, add_polygon, darken, make_arc, make_oval
-from .look import Look
+from .ink import Ink, Part, add_polygon, darken, make_arc, make_oval
+from .look import Look, turn_shadow
 
 __all__ = ["Look", "draw_head", "draw_head_behind"]
 
@@ -32,7 +31,6 @@ _PROFILE = (
     (180, 1.03), (205, 1.04), (235, 1.03), (270, 1.0),
 )  # fmt: skip
 _ANGLES = np.arange(0.0, 360.0, 5.0)
-_SHADOW = (0.14, 0.1)
 
 
 def draw_head_behind(ink: Ink, character: Character, look: Look) -> None:
@@ -64,14 +62,6 @@ def draw_head(ink: Ink, character: Character, look: Look, expression: str) -> No
         if character.glasses:
             draw_glasses(ink, character, look)
         draw_hat(ink, character, look)
-
-
-def turn_shadow(look: Look) -> Point:
-    """Where the shaded side of a head's shapes lies: the light comes from the upper left of the
-    picture, however the head is turned."""
-    turned = math.radians(-look.roll)
-    x, y = _SHADOW
-    return x * math.cos(turned) - y * math.sin(turned), x * math.sin(turned) + y * math.cos(turned)
 
 
 def trace_contour(character: Character, look: Look) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -113,7 +103,9 @@ def _draw_skull(ink: Ink, character: Character, look: Look) -> None:
     if look.facing > -0.3:
         bridge, tip = look.place(0, 0.06, 0.9), look.place(0, -0.2, 1.02)
         below, inner = look.place(0, -0.36, 0.9), look.place(0, -0.2, 0.7)
-        add_polygon(path, [bridge[:2], (tip[0], tip[1] - 0.07), (tip[0], tip[1] + 0.09), below[:2], inner[:2]])
+        add_polygon(
+            path, [bridge[:2], (tip[0], tip[1] - 0.07), (tip[0], tip[1] + 0.09), below[:2], inner[:2]]
+        )
         path.addOval(skia.Rect(tip[0] - 0.1, tip[1] - 0.09, tip[0] + 0.1, tip[1] + 0.09))
     ink.shape(path, character.colours["skin"], shadow=turn_shadow(look))
 
@@ -139,5 +131,7 @@ def _draw_ear(ink: Ink, character: Character, look: Look, around: int, *, near: 
         else:
             ink.shape(ear, skin)
         if depth > 0.2:
-            inner = make_arc(0.02 * outward, 0.01, half_width * 0.5, half_height * 0.5, 200 if outward < 0 else 220, 120)
+            inner = make_arc(
+                0.02 * outward, 0.01, half_width * 0.5, half_height * 0.5, 200 if outward < 0 else 220, 120
+            )
             ink.stroke(inner, darken(skin, 0.7), ink.line_width * 0.8)

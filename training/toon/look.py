@@ -15,6 +15,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+_SHADOW = (0.14, 0.1)
+
 Seen = tuple[float, float, float]
 """x, y and depth of a place."""
 Row = NDArray[np.float64]
@@ -68,3 +70,11 @@ class Look:
         x, z = distance * np.sin(angle), distance * np.cos(angle)
         up, forward = self._level * height + self.raised * z, self._level * z - self.raised * height
         return self.facing * x + self.aside * forward, -up, self.facing * forward - self.aside * x
+
+
+def turn_shadow(look: Look) -> tuple[float, float]:
+    """Where the shaded side of a head's shapes lies: the light comes from the upper left of the
+    picture, however the head is turned."""
+    turned = math.radians(-look.roll)
+    x, y = _SHADOW
+    return x * math.cos(turned) - y * math.sin(turned), x * math.sin(turned) + y * math.cos(turned)

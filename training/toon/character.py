@@ -238,6 +238,8 @@ def apply_change(character: Character, name: str, value: Any, rng: random.Random
         touched = ["bottom"]
     elif name == "bottom":
         touched = ["bottom"]
+    elif name == "layer":
+        changed = replace(changed, layer_pattern="plaid" if value == "shirt" else "plain")
     if touched:
         fresh = {key: jitter_colour(changed, key, rng) for key in touched}
         changed = replace(changed, colours=character.colours | fresh)

@@ -1,0 +1,566 @@
+"""What a character wears on trunk, arms and legs, and what hangs on it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import skia
+
+from .body import HEIGHT, SIDES, Body, Trunk
+from .ink import Ink, Part, Point, darken, make_limb, make_polygon, mix
+from .limbs import Cover, find_hip, find_shoulder, make_tube, turn_clockwise
+from .patterns import draw_on_trunk, make_tube_pattern
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How a garment of the trunk is cut: heights are those of the trunk, 0 the pelvis, 1 the neck."""
+
+    hem: float
+    room: float
+    sleeve: float
+    """Bones of the arm that are covered: 0 none, 1 to the elbow, 2 to the wrist."""
+    sleeve_room: tuple[float, float] = (2.0, 4.0)
+    cuff: float = 0.0
+
+
+TOP_CUTS = {
+    "t-shirt": Cut(-0.15, 3, 0.62, (2, 7)),
+    "shirt": Cut(-0.19, 4, 1.9, (2, 4), 10),
+    "polo shirt": Cut(-0.15, 3, 0.68, (2, 6), 7),
+    "sweater": Cut(-0.13, 7, 1.93, (4, 7), 12),
+    "turtleneck": Cut(-0.12, 3, 1.95, (1, 4), 9),
+    "hoodie": Cut(-0.15, 9, 1.92, (5, 8), 12),
+    "tank top": Cut(-0.12, 2, 0),
+    "dress": Cut(0.02, 2, 0.5, (2, 7)),
+}
+LAYER_CUTS = {
+    "shirt": Cut(-0.21, 8, 1.9, (5, 6), 10),
+    "jacket": Cut(-0.10, 10, 1.94, (7, 8), 12),
+    "vest": Cut(-0.10, 7, 0),
+    "coat": Cut(-0.66, 12, 1.94, (8, 10), 14),
+    "cardigan": Cut(-0.32, 8, 1.94, (5, 8), 11),
+}
+_OPENING = {"shirt": 34.0, "jacket": 30.0, "vest": 36.0, "coat": 28.0, "cardigan": 32.0}
+"""Degrees from the breastbone to the edge of an open layer."""
+
+LEG_LENGTHS = {
+    "jeans": 1.9, "trousers": 1.88, "shorts": 0.86, "leggings": 1.93, "dungarees": 1.88,
+}  # fmt: skip
+_LEG_ROOM = {"jeans": (1, 4), "trousers": (2, 7), "shorts": (3, 9), "leggings": (-2, 0), "dungarees": (3, 6)}
+SKIRT_LENGTHS = {"skirt": 0.85, "long skirt": 1.75, "dress": 0.95}
+"""Bones of the leg that a skirt covers."""
+
+
+class Outfit:
+    """The clothes of a body in a pose, piece by piece, in the order that the renderer asks for."""
+
+    def __init__(self, body: Body) -> None:
+        self.body = body
+        self.character = body.character
+        self.colours = body.character.colours
+        self.top_cut = TOP_CUTS[self.character.top]
+        self.layer_cut = LAYER_CUTS.get(self.character.layer)
+        self.top = self._make_trunk(self.top_cut)
+        self.layer = self._make_trunk(self.layer_cut) if self.layer_cut else None
+
+    # What others ask
+
+    @cached_property
+    def top_path(self) -> skia.Path:
+        """The outline of the top."""
+        return self._make_trunk_path(self.top, self._find_hem(self.top_cut), self.top_cut)
+
+    @cached_property
+    def layer_path(self) -> skia.Path:
+        """The outline of the layer, as if it were closed."""
+        assert self.layer is not None
+        assert self.layer_cut is not None
+        return self._make_trunk_path(self.layer, self._find_hem(self.layer_cut), self.layer_cut)
+
+    @property
+    def trunk_path(self) -> skia.Path:
+        """The outline that arms flow out of."""
+        return self.layer_path if self.layer else self.top_path
+
+    @cached_property
+    def sleeves(self) -> list[Cover]:
+        """What covers an arm, the innermost first."""
+        found = []
+        character = self.character
+        if self.top_cut.sleeve:
+            found.append(self._make_sleeve(Part.TOP, self.top_cut, "top", character.top_pattern))
+        if self.layer_cut and self.layer_cut.sleeve:
+            found = [self._make_sleeve(Part.LAYER, self.layer_cut, "layer", character.layer_pattern)]
+        return found
+
+    @property
+    def sleeve_flows(self) -> bool:
+        """Whether the arm and what the trunk shows at the shoulder are of one piece."""
+        return not (self.layer_cut and not self.layer_cut.sleeve)
+
+    @cached_property
+    def leg_cover(self) -> Cover | None:
+        """What covers a leg, None for bare legs under a skirt."""
+        bottom = self.character.bottom
+        if self.character.top == "dress" or bottom not in LEG_LENGTHS:
+            return None
+        cuff = {"jeans": 12.0, "shorts": 9.0, "dungarees": 12.0}.get(bottom, 0.0)
+        length = LEG_LENGTHS[bottom]
+        if self.character.shoes == "boots" and length > 1.6:
+            length, cuff = 1.62, 0.0
+        return Cover(Part.BOTTOM, self.colours["bottom"], length, _LEG_ROOM[bottom], cuff=cuff)
+
+    # Drawing
+
+    def draw_neck(self, ink: Ink) -> None:
+        """The neck, before the top."""
+        body = self.body
+        neck, head = body.point("neck"), body.point("head")
+        half = body.girths.neck
+        base = self.top.find_centre(0.9)
+        with ink.of(Part.SKIN):
+            skin = self.colours["skin"]
+            ink.shape(make_limb([base, mix(neck, head, 0.5)], [half, half]), skin)
+            if not ink.parts and ink.shading:
+                with ink.clipped(make_limb([base, mix(neck, head, 0.5)], [half, half])):
+                    shade = make_limb([mix(neck, head, 0.62)], [0.6 * body.head_radius])
+                    ink.fill(shade, (40, 20, 60), 0.2 * ink.shading)
+
+    def draw_pelvis(self, ink: Ink) -> None:
+        """The seat of the trousers, before the legs."""
+        with ink.of(self.leg_cover.part if self.leg_cover else Part.SKIN):
+            ink.shape(self.pelvis_path, self.leg_cover.colour if self.leg_cover else self.colours["skin"])
+
+    @cached_property
+    def pelvis_path(self) -> skia.Path:
+        """The seat of the trousers."""
+        girths = self.body.girths
+        half = max(girths.hips, self._leg_reach)
+        depth = 0.82 * half
+        trunk = Trunk(
+            self.body, [(-0.2, 0.8 * half, 0.8 * depth), (0.0, half, depth), (0.35, girths.waist, depth)]
+        )
+        path = skia.Path()
+        _add_outline(path, _outline_trunk(trunk, [-0.17, -0.05, 0.1, 0.3]))
+        return path
+
+    @cached_property
+    def _leg_reach(self) -> float:
+        """Half of the width of the two legs at their roots."""
+        body = self.body
+        return 0.74 * body.proportions.hip_width * HEIGHT + body.girths.thigh
+
+    def draw_skirt(self, ink: Ink) -> None:
+        """A skirt around both legs, after them."""
+        character = self.character
+        kind = "dress" if character.top == "dress" else character.bottom
+        if kind not in SKIRT_LENGTHS:
+            return
+        part, colour = (Part.TOP, "top") if kind == "dress" else (Part.BOTTOM, "bottom")
+        points = self._outline_skirt(SKIRT_LENGTHS[kind], 0.42 if kind == "dress" else 0.3)
+        path = _round_corners(points, 9.0)
+        pattern = character.top_pattern if kind == "dress" else "plain"
+
+        def decorate() -> None:
+            if pattern != "plain":
+                draw_on_trunk(ink, self._skirt_trunk, pattern, self.colours[colour], -1.6, 0.5)
+            folds = skia.Path()
+            for angle in (-40, 35):
+                if self.top.sees(angle, 0.0):
+                    line = self._skirt_trunk.trace(angle, -0.9, -0.25)
+                    folds.moveTo(*line[0])
+                    folds.lineTo(*line[-1])
+            ink.stroke(folds, ink.outline_colour(self.colours[colour]), 0.8 * ink.line_width, 0.6)
+
+        with ink.of(part):
+            ink.shape(path, self.colours[colour], shadow=(10.0, 5.0), decorate=decorate)
+
+    def draw_top(self, ink: Ink) -> None:
+        """The top on the trunk, with what is on it."""
+        character = self.character
+        colour = self.colours["top"]
+        bare = character.top == "tank top"
+        if bare:
+            with ink.of(Part.SKIN):
+                ink.shape(self.top_path, self.colours["skin"], shadow=(10.0, 4.0))
+            path = self._make_tank_path()
+        else:
+            path = self.top_path
+        with ink.of(Part.TOP):
+            ink.shape(path, colour, shadow=(10.0, 4.0), decorate=lambda: self._decorate_top(ink))
+        if character.top != "turtleneck":
+            self._draw_neckline(ink)
+        with ink.of(Part.TOP):
+            self._draw_collar(ink)
+
+    def draw_bib(self, ink: Ink) -> None:
+        """The bib and straps of dungarees, over the top."""
+        if self.character.bottom != "dungarees" or self.character.top == "dress":
+            return
+        trunk, colour = self.top, self.colours["bottom"]
+        with ink.of(Part.BOTTOM):
+            band = [*trunk.trace_rim(-0.16), *reversed(trunk.trace_rim(0.26))]
+            with ink.clipped(self.top_path):
+                ink.shape(make_polygon(band), colour)
+                straps = skia.Path()
+                for sign in (-1, 1):
+                    for a, b in (((38, 0.74), (46, 1.06)), ((150, 0.24), (140, 1.06))):
+                        if trunk.sees(sign * a[0], a[1]):
+                            straps.moveTo(*trunk.place(sign * a[0], a[1]))
+                            straps.lineTo(*trunk.place(sign * b[0], b[1]))
+                ink.stroke(straps, ink.outline_colour(colour), 15 + 2 * ink.line_width)
+                ink.stroke(straps, colour, 15)
+                if trunk.sees(-52, 0.5) or trunk.sees(52, 0.5):
+                    low, high = trunk.trace_around(0.2, -58, 58, 5), trunk.trace_around(0.76, 48, -48, 5)
+                    ink.shape(make_polygon([*low, *high]), colour)
+                    ink.fill(
+                        make_polygon(
+                            [*trunk.trace_around(0.16, -58, 58, 5), *trunk.trace_around(0.24, 58, -58, 5)]
+                        ),
+                        colour,
+                    )
+                    pocket = [
+                        trunk.place(*p) for p in ((-24, 0.62), (-24, 0.4), (0, 0.34), (24, 0.4), (24, 0.62))
+                    ]
+                    if trunk.sees(0, 0.5):
+                        ink.line([*pocket, pocket[0]], ink.outline_colour(colour), ink.line_width)
+                    for angle in (-38, 38):
+                        if trunk.sees(angle, 0.7):
+                            ink.fill(make_limb([trunk.place(angle, 0.7)], [5]), (240, 210, 110))
+
+    def draw_layer(self, ink: Ink) -> None:
+        """The open layer over the top: all of it, then the gap in which the top is seen again."""
+        if self.layer is None or self.layer_cut is None:
+            return
+        character = self.character
+        trunk, colour = self.layer, self.colours["layer"]
+        hem = self._find_hem(self.layer_cut)
+
+        def decorate() -> None:
+            draw_on_trunk(ink, trunk, character.layer_pattern, colour, hem, 1.1)
+
+        with ink.of(Part.LAYER):
+            ink.shape(self.layer_path, colour, shadow=(10.0, 4.0), decorate=decorate)
+        opening = _OPENING[character.layer]
+        edges = [self._trace_opening(sign * opening, hem) for sign in (-1, 1)]
+        if trunk.sees(-opening, 0.4) or trunk.sees(opening, 0.4) or trunk.sees(0, 0.4):
+            gap = make_polygon([*edges[0], *reversed(edges[1])])
+            with ink.clipped(gap):
+                self._draw_under_layer(ink, hem)
+            with ink.of(Part.LAYER):
+                line = ink.outline_colour(colour)
+                for sign, edge in zip((-1, 1), edges, strict=True):
+                    if trunk.sees(sign * opening, 0.4):
+                        ink.line(edge, line, 1.6 * ink.line_width)
+        with ink.of(Part.LAYER):
+            self._draw_lapels(ink, edges, opening)
+
+    # Pieces
+
+    def _make_sleeve(self, part: Part, cut: Cut, key: str, pattern: str) -> Cover:
+        colour = self.colours[key]
+        return Cover(
+            part, colour, cut.sleeve, cut.sleeve_room, make_tube_pattern(pattern, colour), cuff=cut.cuff
+        )
+
+    def _make_trunk(self, cut: Cut) -> Trunk:
+        girths, room = self.body.girths, cut.room
+        chest, waist, hips = (
+            girths.chest + room,
+            girths.waist + room,
+            max(girths.hips, self._leg_reach) + room,
+        )
+        deep = girths.depth
+        profile = [
+            (0.0, hips, 0.8 * hips), (0.42, waist, (deep + 0.08) * waist), (0.78, chest, deep * chest),
+            (0.96, 0.94 * chest, 0.8 * deep * chest), (1.08, girths.neck + 7, girths.neck + 5),
+        ]  # fmt: skip
+        if cut.hem < 0:
+            flare = 1.0 + 0.28 * max(0.0, -cut.hem - 0.2)
+            profile.insert(0, (cut.hem, hips * flare, 0.8 * hips * flare))
+        return Trunk(self.body, profile)
+
+    def _find_hem(self, cut: Cut) -> float:
+        """The hem's height: where the thighs are raised the cloth gathers at the hips."""
+        return cut.hem + (max(cut.hem, -0.04) - cut.hem) * self._sitting
+
+    @cached_property
+    def _sitting(self) -> float:
+        """How much the thighs leave the line of the trunk: 0 standing, 1 sitting."""
+        body = self.body
+        up = body.hips.up
+        raised = 0.0
+        for side in SIDES:
+            hip, knee = body.joints[f"{side}_hip"], body.joints[f"{side}_knee"]
+            down = -sum((k - h) * u for h, k, u in zip(hip, knee, up, strict=True))
+            raised += 0.5 * max(0.0, min(1.0, 1.35 - 1.6 * down / (body.proportions.thigh * HEIGHT)))
+        return raised
+
+    def _make_trunk_path(self, trunk: Trunk, hem: float, cut: Cut) -> skia.Path:
+        heights = [hem, *(h for h in (0.0, 0.2, 0.42, 0.6, 0.78, 0.9) if h > hem + 0.05), 1.02]
+        path = skia.Path()
+        _add_outline(path, _outline_trunk(trunk, heights))
+        body = self.body
+        reach = body.girths.shoulder + (cut.sleeve_room[0] if cut.sleeve else 1.0)
+        base = trunk.find_centre(0.97)
+        for side in SIDES:
+            shoulder = find_shoulder(body, side)
+            path.addPath(make_limb([base, shoulder], [body.girths.neck + 3, reach]))
+        return path
+
+    def _make_tank_path(self) -> skia.Path:
+        trunk = self.top
+        hem = self._find_hem(self.top_cut)
+        path = skia.Path()
+        _add_outline(path, _outline_trunk(trunk, [hem, *(h for h in (0.0, 0.2, 0.42, 0.6) if h > hem), 0.76]))
+        for sign in (-1, 1):
+            for angle in (42, 138):
+                if trunk.sees(sign * angle, 0.9):
+                    points = [
+                        trunk.place(sign * angle, 0.68),
+                        trunk.place(sign * angle, 0.94),
+                        trunk.place(sign * 90, 1.06),
+                    ]
+                    path.addPath(make_tube(points[:2], [20, 12]))
+        return path
+
+    def _decorate_top(self, ink: Ink) -> None:
+        character, trunk = self.character, self.top
+        colour = self.colours["top"]
+        hem = self._find_hem(self.top_cut)
+        draw_on_trunk(ink, trunk, character.top_pattern, colour, hem, 1.1)
+        line = ink.outline_colour(colour)
+        if character.top == "shirt" and trunk.sees(0, 0.5):
+            ink.line(trunk.trace(0, hem, 1.0), line, ink.line_width)
+            for height in (0.72, 0.48, 0.24, 0.0):
+                ink.fill(make_limb([trunk.place(5, height)], [4.0]), line)
+        elif character.top == "polo shirt" and trunk.sees(0, 0.8):
+            ink.line(trunk.trace(0, 0.66, 1.0), line, ink.line_width)
+            ink.fill(make_limb([trunk.place(4, 0.76)], [3.6]), line)
+        elif character.top in ("sweater", "hoodie"):
+            ink.line(trunk.trace_rim(hem + 0.07), line, ink.line_width)
+        if character.top == "hoodie":
+            if trunk.sees(0, 0.2):
+                pocket = [trunk.place(*p) for p in ((-30, 0.34), (-48, 0.02), (48, 0.02), (30, 0.34))]
+                ink.line(pocket, line, ink.line_width)
+            string = (246, 246, 246) if sum(colour) < 620 else (130, 130, 140)
+            for angle in (-13, 13):
+                if trunk.sees(angle, 0.8):
+                    ink.line(trunk.trace(angle, 0.62, 0.95), string, 5.5)
+        elif character.top == "dress":
+            ink.line(trunk.trace_rim(0.36), darken(colour, 0.62), 11)
+
+    def _draw_neckline(self, ink: Ink) -> None:
+        """The skin in the neck's opening: it faces forward and is gone from behind."""
+        trunk = self.top
+        if not trunk.sees(0, 0.95):
+            return
+        deep = {"tank top": 0.80, "shirt": 0.84, "polo shirt": 0.86, "dress": 0.84}.get(
+            self.character.top, 0.90
+        )
+        half = self.body.girths.neck
+        left, right = self._find_neck_sides()
+        low = trunk.place(0, deep)
+        path = skia.Path()
+        path.moveTo(*left)
+        path.quadTo(*_corner(left, low, 0.9), *low)
+        path.quadTo(*_corner(right, low, 0.9), *right)
+        skin = self.colours["skin"]
+        with ink.of(Part.SKIN):
+            ink.stroke(path, ink.outline_colour(self.colours["top"]), 1.8 * ink.line_width)
+            ink.fill(path, skin)
+            ink.fill(make_limb([self.top.find_centre(1.0), self.body.point("head")], [half, half]), skin)
+            if not ink.parts:
+                ink.fill(path, (40, 20, 60), 0.16 * ink.shading)
+                ink.fill(
+                    make_limb([self.top.find_centre(1.0), self.body.point("head")], [half, half]),
+                    (40, 20, 60),
+                    0.16 * ink.shading,
+                )
+
+    def _find_neck_sides(self) -> tuple[Point, Point]:
+        """Where the neck leaves the top, on the two sides of the outline."""
+        x, y = self.top.find_centre(1.04)
+        nx, ny = self.top.normal
+        half = self.body.girths.neck + 1
+        return (x - nx * half, y - ny * half), (x + nx * half, y + ny * half)
+
+    def _draw_collar(self, ink: Ink) -> None:
+        trunk, colour = self.top, self.colours["top"]
+        half = self.body.girths.neck
+        match self.character.top:
+            case "turtleneck":
+                low, high = self.top.find_centre(1.02), self.top.find_centre(1.16)
+                nx, ny = trunk.normal
+                ends = [
+                    (p[0] + s * nx * (half + 5), p[1] + s * ny * (half + 5))
+                    for p in (low, high)
+                    for s in (-1, 1)
+                ]
+                ink.shape(make_polygon([ends[0], ends[1], ends[3], ends[2]]), colour)
+                ink.fill(
+                    make_limb([mix(ends[0], ends[1], 0.15), mix(ends[0], ends[1], 0.85)], [7, 7]), colour
+                )
+            case "shirt" | "polo shirt":
+                for sign in (-1, 1):
+                    if trunk.sees(sign * 20, 0.95):
+                        points = [
+                            trunk.place(sign * 4, 0.86),
+                            trunk.place(sign * 62, 1.09),
+                            trunk.place(sign * 60, 0.96),
+                            trunk.place(sign * 30, 0.80),
+                        ]
+                        ink.shape(make_polygon(points), colour)
+            case "hoodie":
+                for sign in (-1, 1):
+                    points = [
+                        trunk.place(sign * 2, 0.86),
+                        trunk.place(sign * 40, 0.90),
+                        trunk.place(sign * 80, 1.04),
+                        trunk.place(sign * 70, 1.14),
+                        trunk.place(sign * 30, 1.0),
+                    ]
+                    if trunk.sees(sign * 40, 0.95):
+                        ink.shape(_round_corners(points, 8.0), colour)
+
+    def _trace_opening(self, angle: float, hem: float) -> list[Point]:
+        assert self.layer is not None
+        line = self.layer.trace(angle, hem - 0.03, 0.92)
+        return [*line, self.layer.place(angle * 1.5, 1.08)]
+
+    def _draw_under_layer(self, ink: Ink, hem: float) -> None:
+        top_hem = self._find_hem(self.top_cut)
+        if hem < top_hem:
+            part = Part.TOP if self.character.top == "dress" else Part.BOTTOM
+            colour = self.colours["top" if part is Part.TOP else "bottom"]
+            with ink.of(part):
+                ink.fill(self.layer_path, colour)
+                ink.line(
+                    [self.top.find_centre(-0.2), self.top.find_centre(hem - 0.1)],
+                    ink.outline_colour(colour),
+                    ink.line_width,
+                )
+        self.draw_top(ink)
+        self.draw_bib(ink)
+
+    def _draw_lapels(self, ink: Ink, edges: list[list[Point]], opening: float) -> None:
+        trunk, colour = self.layer, self.colours["layer"]
+        assert trunk is not None
+        kind = self.character.layer
+        if kind in ("jacket", "coat", "shirt"):
+            for sign in (-1, 1):
+                if not trunk.sees(sign * opening, 0.8):
+                    continue
+                low = 0.52 if kind == "coat" else 0.74
+                points = [
+                    trunk.place(sign * opening, low), trunk.place(sign * (opening + 34), 0.86),
+                    trunk.place(sign * (opening + 42), 1.08), trunk.place(sign * opening * 1.45, 1.09),
+                    trunk.place(sign * opening, 0.92),
+                ]  # fmt: skip
+                ink.shape(make_polygon(points), colour)
+
+    @cached_property
+    def _skirt_trunk(self) -> Trunk:
+        girths = self.body.girths
+        half = max(girths.hips, self._leg_reach) + 6
+        return Trunk(
+            self.body,
+            [
+                (-1.4, 1.7 * half, 1.4 * half),
+                (0.0, half, 0.8 * half),
+                (0.42, girths.waist, 0.7 * girths.waist),
+            ],
+        )
+
+    def _outline_skirt(self, length: float, waist: float) -> list[Point]:
+        """The hull of the waist, the hips and, at the hem, both legs."""
+        body = self.body
+        points = [*self.top.find_sides(waist), *self._skirt_trunk.find_sides(0.0)]
+        flare = (body.girths.thigh + 22) if length < 1.2 else body.girths.knee + 24
+        for side in SIDES:
+            chain = [find_hip(body, side), body.point(f"{side}_knee"), body.point(f"{side}_ankle")]
+            bone = 0 if length < 1 else 1
+            start, end = chain[bone], chain[bone + 1]
+            hem = mix(start, end, length - bone)
+            ux, uy = end[0] - start[0], end[1] - start[1]
+            size = math.hypot(ux, uy) or 1.0
+            ux, uy = ux / size, uy / size
+            points += [(hem[0] - uy * flare, hem[1] + ux * flare), (hem[0] + uy * flare, hem[1] - ux * flare)]
+            points.append((hem[0] + ux * 12, hem[1] + uy * 12))
+            if bone:
+                x, y = chain[1]
+                points += [(x - 40, y), (x + 40, y), (x, y - 40)]
+        return _find_hull(points)
+
+
+def _outline_trunk(trunk: Trunk, heights: list[float]) -> list[list[Point]]:
+    """The four sides of a trunk: up one side, over the top, down the other, the hem's front."""
+    sides = [trunk.find_sides(height) for height in heights]
+    up, down = [side[0] for side in sides], [side[1] for side in sides][::-1]
+    rim = trunk.trace_rim(heights[0], 7)
+    if math.dist(rim[0], down[-1]) > math.dist(rim[-1], down[-1]):
+        rim.reverse()
+    return [up, down, rim]
+
+
+def _add_outline(path: skia.Path, sides: list[list[Point]]) -> None:
+    """Add a smooth, clockwise outline with corners where the sides meet."""
+    up, down, rim = sides
+    if turn_clockwise([*up, *down]) != [*up, *down]:
+        up, down, rim = down[::-1], up[::-1], rim[::-1]
+    path.moveTo(*up[0])
+    _curve_through(path, up)
+    path.lineTo(*down[0])
+    _curve_through(path, down)
+    for point in rim[1:]:
+        path.lineTo(*point)
+    path.close()
+
+
+def _curve_through(path: skia.Path, points: list[Point]) -> None:
+    for first, second in zip(points[1:-1], points[2:], strict=False):
+        middle = second if second is points[-1] else mix(first, second, 0.5)
+        path.quadTo(*first, *middle)
+
+
+def _corner(side: Point, low: Point, share: float) -> Point:
+    """A point between, nearer to below the side: what makes an opening round."""
+    return (side[0] + (low[0] - side[0]) * (1 - share), side[1] + (low[1] - side[1]) * share)
+
+
+def _find_hull(points: list[Point]) -> list[Point]:
+    """The convex hull (Andrew's monotone chain)."""
+    ordered = sorted(set(points))
+
+    def walk(line: list[Point]) -> list[Point]:
+        found: list[Point] = []
+        for x, y in line:
+            while len(found) > 1:
+                (ax, ay), (bx, by) = found[-2], found[-1]
+                if (bx - ax) * (y - by) - (by - ay) * (x - bx) > 0:
+                    break
+                found.pop()
+            found.append((x, y))
+        return found[:-1]
+
+    return walk(ordered) + walk(ordered[::-1])
+
+
+def _round_corners(points: list[Point], radius: float) -> skia.Path:
+    """A closed path whose corners are cut by curves."""
+    path = skia.Path()
+    count = len(points)
+    for index, corner in enumerate(points):
+        before, after = points[index - 1], points[(index + 1) % count]
+        a = mix(corner, before, min(0.5, radius / (math.dist(corner, before) + 1e-9)))
+        b = mix(corner, after, min(0.5, radius / (math.dist(corner, after) + 1e-9)))
+        if index == 0:
+            path.moveTo(*a)
+        else:
+            path.lineTo(*a)
+        path.quadTo(*corner, *b)
+    path.close()
+    return path

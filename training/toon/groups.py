@@ -1,0 +1,64 @@
+"""Drawings in groups that tell characters apart: what encoders and detectors learn from.
+
+A group is four drawings: two of a character, and two of one that differs from it in one
+attribute. Each is another shot: pose, view, expression, scene, style.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import numpy
+from numpy.typing import NDArray
+
+from .attributes import answer_attributes, read_colours
+from .character import EXPRESSIONS, Character, change_character, make_character
+from .poses import VIEWS, Pose
+from .renderer import Shot, draw, make_shot
+
+GROUP = 4
+"""Drawings of a group."""
+
+Arrays = dict[str, NDArray]
+"""Arrays whose first axis is that of drawings:
+
+pictures   (n, side, side, 3), 8 bits
+parts      (n, side, side), the part of each pixel
+skeletons  (n, 18, 3), x and y in fractions of the side
+answers    (n, 26), the answers of `readers.ANSWERS`
+colours    (n, 9, 3), the exact colours from -1 to 1
+"""
+
+
+def draw_group(seed: int, side: int) -> Arrays:
+    """The group of a seed."""
+    rng = random.Random(seed)
+    character = make_character(rng)
+    changed, _ = change_character(character, rng)
+    pairs = [(who, make_shot(rng)) for who in (character, character, changed, changed)]
+    return draw_shots(pairs, side)
+
+
+def draw_shots(pairs: Sequence[tuple[Character, Shot]], side: int) -> Arrays:
+    """Drawings of characters in shots, with everything that is asked of them."""
+    drawn = [draw(character, shot, side, side, parts=True) for character, shot in pairs]
+    answers = [
+        (*answer_attributes(character), EXPRESSIONS.index(shot.expression), VIEWS.index(shot.pose.view))
+        for character, shot in pairs
+    ]
+    return {
+        "pictures": numpy.stack([drawing.picture for drawing in drawn]),
+        "parts": numpy.stack([drawing.parts for drawing in drawn]),
+        "skeletons": numpy.stack([drawing.skeleton / (side, side, 1) for drawing in drawn]).astype(
+            numpy.float32
+        ),
+        "answers": numpy.array(answers, numpy.int8),
+        "colours": numpy.stack([read_colours(character) for character, _ in pairs]),
+    }
+
+
+def draw_poses(poses: Sequence[Pose], seed: int, side: int) -> Arrays:
+    """A drawing of a new character for each pose."""
+    rng = random.Random(seed)
+    return draw_shots([(make_character(rng), make_shot(rng, pose)) for pose in poses], side)

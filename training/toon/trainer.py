@@ -44,8 +44,12 @@ class Trainer:
         second_moment_decay: float = 0.98,
         average_decay: float = 0.999,
         largest_gradient: float = 1.0,
+        optimizer: torch.optim.Optimizer | None = None,
     ) -> None:
-        """`network` has every weight that is trained, the heads thrown away later included."""
+        """`network` has every weight that is trained, the heads thrown away later included.
+
+        `optimizer` has these weights; without one it is AdamW. The learning rate is set here.
+        """
         self.network = network
         self.folder = folder
         self.step = 0
@@ -58,7 +62,7 @@ class Trainer:
         self._parameters = [weight for weight in network.parameters() if weight.requires_grad]
         matrices = [weight for weight in self._parameters if weight.ndim > 1]
         others = [weight for weight in self._parameters if weight.ndim <= 1]
-        self._optimizer = torch.optim.AdamW(
+        self._optimizer = optimizer or torch.optim.AdamW(
             [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}],
             lr=learning_rate,
             betas=(0.9, second_moment_decay),

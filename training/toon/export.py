@@ -1,0 +1,96 @@
+"""Put the trained parts together as a checkpoint: `python -m training.toon.export`.
+
+The result is a folder in the diffusers layout, in half precision, that the engine loads like any
+SDXL checkpoint. It refuses to write one that is too large to be committed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+from diffusers import ControlNetModel, StableDiffusionXLControlNetPipeline, UNet2DConditionModel
+from safetensors.torch import load_file, save_file
+
+from understudy.engines.toon_autoencoder import ToonAutoencoder
+
+from .encoders import load_image_encoder, load_text_encoder, make_image_processor
+from .networks import make_scheduler
+
+LARGEST_FILE = 15_000_000
+LARGEST_WHOLE = 40_000_000
+"""Bytes that a file of the repository, and the checkpoint as a whole, may have."""
+
+IP_ADAPTER = Path("ip_adapter") / "ip_adapter.safetensors"
+
+
+def main() -> None:
+    """Export as the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--denoiser", type=Path, default=Path("build/toon/denoiser/networks"))
+    parser.add_argument("--autoencoder", type=Path, default=Path("build/toon/autoencoder/model"))
+    parser.add_argument("--encoders", type=Path, default=Path("build/toon/encoders"))
+    parser.add_argument("--detector", type=Path, default=Path("build/toon/detector/model"))
+    parser.add_argument("--folder", type=Path, default=Path("build/toon/checkpoint"))
+    options = parser.parse_args()
+    export(options.denoiser, options.autoencoder, options.encoders, options.detector, options.folder)
+    for path in sorted(options.folder.rglob("*.safetensors")):
+        print(f"{path.stat().st_size / 1e6:6.2f} MB  {path.relative_to(options.folder)}")
+
+
+def export(denoiser: Path, autoencoder: Path, encoders: Path, detector: Path, folder: Path) -> None:
+    """Write the checkpoint `folder`, in place of what was there.
+
+    `denoiser` has unet, controlnet, ip_adapter and the text encoder with its tokenizer; the image
+    encoder is that of `encoders`.
+
+    Raises:
+        ValueError: a file or the whole is larger than the repository takes.
+    """
+    text_encoder, tokenizer = load_text_encoder(denoiser)
+    image_encoder = load_image_encoder(encoders)
+    pipeline = StableDiffusionXLControlNetPipeline(
+        vae=ToonAutoencoder.from_pretrained(autoencoder),
+        text_encoder=None,
+        text_encoder_2=text_encoder,
+        tokenizer=None,
+        tokenizer_2=tokenizer,
+        unet=UNet2DConditionModel.from_pretrained(denoiser / "unet"),
+        controlnet=ControlNetModel.from_pretrained(denoiser / "controlnet"),
+        scheduler=make_scheduler(),
+        feature_extractor=make_image_processor(image_encoder.config.image_size),
+        image_encoder=image_encoder,
+        add_watermarker=False,
+    )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(dir=folder.parent))
+    try:
+        pipeline.to(dtype=torch.float16)
+        pipeline.save_pretrained(fresh, max_shard_size="14MB")
+        (fresh / IP_ADAPTER).parent.mkdir()
+        halved = {name: tensor.half() for name, tensor in load_file(denoiser / IP_ADAPTER).items()}
+        save_file(halved, fresh / IP_ADAPTER)
+        if detector.exists():
+            shutil.copytree(detector, fresh / "detector")
+        _check_sizes(fresh)
+        if folder.exists():
+            shutil.rmtree(folder)
+        fresh.rename(folder)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _check_sizes(folder: Path) -> None:
+    sizes = {path: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+    largest = max(sizes, key=lambda path: sizes[path])
+    if sizes[largest] > LARGEST_FILE:
+        raise ValueError(f"{largest.name} has {sizes[largest]} bytes; at most {LARGEST_FILE} are committed")
+    if sum(sizes.values()) > LARGEST_WHOLE:
+        raise ValueError(f"the checkpoint has {sum(sizes.values())} bytes; at most {LARGEST_WHOLE} do")
+
+
+if __name__ == "__main__":
+    main()

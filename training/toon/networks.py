@@ -14,9 +14,9 @@ from diffusers import ControlNetModel, EulerDiscreteScheduler, UNet2DConditionMo
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-CANVAS = 256
+CANVAS = 128
 """Side of the square canvas in pixels; other shapes have about its area."""
-PATCH = 16
+PATCH = 8
 """Pixels of the canvas, each way, to one latent pixel."""
 LATENT_CHANNELS = 32
 CONDITION_WIDTH = 192
@@ -24,7 +24,7 @@ CONDITION_WIDTH = 192
 CHANNELS = (128, 192)
 """Channels at the grid of 16 x 16 and at that of 8 x 8."""
 HEAD_CHANNELS = 32
-SKELETON_CHANNELS = (8, 16, 32, 64, 128)
+SKELETON_CHANNELS = (16, 32, 32, 64)
 """Channels of the ControlNet's first layers; each but the first halves the skeleton picture."""
 TOLD_SIZE = (CANVAS, CANVAS)
 """The size conditioning of every picture."""

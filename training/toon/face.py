@@ -1,23 +1,23 @@
-"""A character's face: eyes, brows, nose, mouth and cheeks in five expressions; beards and glasses."""
+"""A character's face: eyes, brows, nose, mouth and cheeks in five expressions."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-import numpy as np
-
 import skia
 
 from .character import Character
-from .ink import Colour, Ink, Part, Point, add_polygon, darken, make_arc, make_curve, make_oval, make_polygon
+from .ink import Colour, Ink, Part, Point, darken, make_arc, make_curve, make_oval, make_polygon
 from .look import Look
 
-_EYE_AROUND, _EYE_HEIGHT, _EYE_DISTANCE = 27, 0.04, 0.93
+EYE_AROUND, EYE_HEIGHT, EYE_DISTANCE = 27, 0.04, 0.93
+BEARDS_AROUND_MOUTH = ("beard", "short beard", "goatee")
 _CIRCLE = [(math.cos(2 * math.pi * i / 32), math.sin(2 * math.pi * i / 32)) for i in range(32)]
 _INK: Colour = (34, 22, 30)
 _WHITE: Colour = (253, 253, 253)
 _MOUTH: Colour = (118, 34, 44)
+_LIPS: Colour = (206, 120, 108)
 _TONGUE: Colour = (226, 106, 108)
 
 
@@ -62,15 +62,11 @@ def draw_face(ink: Ink, character: Character, look: Look, expression: str) -> No
         _draw_eye(ink, character, look, mood, side)
         _draw_brow(ink, character, look, mood, side)
     _draw_nose(ink, character, look)
-    if not _has_long_beard(character):
+    if character.beard not in BEARDS_AROUND_MOUTH:
         draw_mouth(ink, character, look, expression)
 
 
-def _has_long_beard(character: Character) -> bool:
-    return character.beard in ("beard", "goatee", "short beard")
-
-
-def _narrow(depth: float) -> float:
+def narrow(depth: float) -> float:
     """How wide a thing on the face is seen that lies at `depth`, as a share of its width."""
     return max(0.0, depth) ** 0.6
 
@@ -82,11 +78,11 @@ def _keep_in_sight(around: float, look: Look) -> float:
 
 
 def _draw_eye(ink: Ink, character: Character, look: Look, mood: _Mood, side: int) -> None:
-    x, y, depth = look.place(side * _EYE_AROUND, _EYE_HEIGHT, _EYE_DISTANCE)
-    if depth < 0.06:
+    x, y, depth = look.place(side * EYE_AROUND, EYE_HEIGHT, EYE_DISTANCE)
+    if depth < 0.14:
         return
     large = character.eye_size == "large"
-    half_width = (0.19 if large else 0.135) * _narrow(depth / _EYE_DISTANCE) * mood.open
+    half_width = (0.19 if large else 0.135) * narrow(depth / EYE_DISTANCE) * mood.open
     half_height = (0.265 if large else 0.18) * mood.open
     inner = -side
     low_end = inner if mood.slant > 0 else -inner
@@ -183,7 +179,7 @@ def _draw_cheeks(ink: Ink, character: Character, look: Look, expression: str) ->
         for side in (-1, 1):
             x, y, depth = look.place(side * 38, -0.34, 0.9)
             if depth > 0.1:
-                blush = make_oval(x, y, 0.17 * _narrow(depth), 0.1)
+                blush = make_oval(x, y, 0.17 * narrow(depth), 0.1)
                 ink.fill(blush, (236, 92, 92), strength)
 
 
@@ -221,7 +217,11 @@ def draw_mouth(ink: Ink, character: Character, look: Look, expression: str) -> N
     steps = [i / 6 for i in range(-6, 7)]
     line = max(1.25 * ink.line_width, 0.038)
     lips: Colour = (150, 48, 60) if character.is_female else _INK
+    bearded = character.beard in ("beard", "short beard")
     with ink.of(Part.MOUTH):
+        if bearded and expression in ("neutral", "sad"):
+            sag = 0.035 if expression == "neutral" else -0.11
+            ink.stroke(make_curve([at(0.62 * t, sag * t * t) for t in steps]), _LIPS, 2.6 * line)
         if expression == "neutral":
             ink.stroke(make_curve([at(0.62 * t, 0.035 * t * t) for t in steps]), lips, line)
             return
@@ -255,13 +255,3 @@ def draw_mouth(ink: Ink, character: Character, look: Look, expression: str) -> N
             ink.line([at(0.85 * t, (-0.005) - 0.09 * t * t) for t in steps], lips, 0.6 * line)
             for t in (-0.4, 0.0, 0.4):
                 ink.line([at(t, 0.08 - 0.12 * t * t), at(t, -0.1 - 0.06 * t * t)], lips, 0.6 * line)
-
-
-def draw_beard(ink: Ink, character: Character, look: Look, expression: str) -> None:
-    """Draw a beard, and the mouth in it."""
-    if not character.beard:
-        return
-
-
-def draw_glasses(ink: Ink, character: Character, look: Look) -> None:
-    """Draw glasses, with their temples to the ears."""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 
 import skia
 
 from .character import FOREHEAD_HATS, Character
-from .hairlines import SKULL, Hairline, make_cap, see_hairline, trace_hairline
+from .hairlines import Hairline, make_cap, see_hairline, trace_hairline
 from .ink import Colour, Ink, Part, Point, add_polygon, darken, make_arc, make_curve
 from .look import Look, turn_shadow
-from .tresses import add_curtain, draw_tresses, has_curtain
+from .tresses import add_curtain, draw_tresses, has_curtain, shade_strand
+from .tufts import TUFTED, add_curls, add_tufts
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,13 @@ def draw_hair_behind_body(ink: Ink, character: Character, look: Look) -> None:
 
 def draw_hair_behind_head(ink: Ink, character: Character, look: Look) -> None:
     """Draw what stands behind the head, but over the body."""
+    hat = _find_hat(character)
     with ink.of(Part.HAIR):
-        if character.hair in ("curly", "afro", "spiky", "mohawk"):
+        if character.hair in TUFTED:
             path = skia.Path()
-            _add_tufts(path, character, look, near=False)
-            ink.shape(path, darken(character.colours["hair"], 0.88))
+            add_tufts(path, character.hair, hat, look, near=False)
+            if not path.isEmpty():
+                ink.shape(path, darken(character.colours["hair"], 0.86))
         draw_tresses(ink, character, look, "behind the head")
 
 
@@ -82,28 +84,27 @@ def draw_hair(ink: Ink, character: Character, look: Look) -> None:
         return
     cap = _CAPS[character.hair]
     colour = character.colours["hair"]
-    hatted = character.hat in FOREHEAD_HATS
+    hat = _find_hat(character)
     hairline = find_hairline(character)
     path = skia.Path()
     edge = see_hairline(hairline, look)
-    if hatted:
+    if hat:
         outline = make_cap(edge, min(cap.volume, 1.06))
     else:
-        volume = cap.volume + 0.04 * (character.quirks[4] - 0.5)
-        outline = make_cap(edge, volume, lift=cap.lift, bumps=cap.bumps, bump=cap.bump)
+        outline = make_cap(edge, find_volume(character), lift=cap.lift, bumps=cap.bumps, bump=cap.bump)
     add_polygon(path, outline)
     if has_curtain(character):
         add_curtain(path, character, look, far=False)
     crest = character.hair == "mohawk"
-    if character.hair in ("curly", "afro", "spiky"):
-        _add_tufts(path, character, look, near=True)
+    if character.hair in TUFTED and not crest:
+        add_tufts(path, character.hair, hat, look, near=True)
     if cap.closeness:
         skin = character.colours["skin"]
         colour = tuple(h + (s - h) * cap.closeness for h, s in zip(colour, skin, strict=True))
 
     def decorate() -> None:
         _draw_strands(ink, character, look, colour)
-        if not hatted and not cap.closeness:
+        if not hat and not cap.closeness:
             ink.stroke(make_arc(0, -cap.lift, 0.86, 0.86, 212, 34), _lighten(colour), 0.085, 0.45)
             ink.stroke(make_arc(0, -cap.lift, 0.86, 0.86, 254, 4), _lighten(colour), 0.085, 0.45)
 
@@ -111,10 +112,17 @@ def draw_hair(ink: Ink, character: Character, look: Look) -> None:
         ink.shape(path, colour, shadow=turn_shadow(look), decorate=decorate)
         if crest:
             path = skia.Path()
-            _add_tufts(path, character, look, near=True)
+            add_tufts(path, character.hair, hat, look, near=True)
             if not path.isEmpty():
                 ink.shape(path, character.colours["hair"], shadow=turn_shadow(look))
         draw_tresses(ink, character, look, "in front")
+
+
+def find_volume(character: Character) -> float:
+    """How far hair on the skull reaches from the head's centre, in head radii."""
+    if character.hair == "bald":
+        return 1.0
+    return _CAPS[character.hair].volume + 0.04 * (character.quirks[4] - 0.5)
 
 
 def find_hairline(character: Character) -> Hairline:
@@ -124,6 +132,11 @@ def find_hairline(character: Character) -> Hairline:
         name = "bangs"
     rise = round(0.06 * (character.quirks[0] % 0.6) - 0.01, 2)
     return trace_hairline(name, character.quirks[1] > 0.5, rise)
+
+
+def _find_hat(character: Character) -> str:
+    """The hat that presses the hair down, if any."""
+    return character.hat if character.hat in FOREHEAD_HATS else ""
 
 
 def _lighten(colour: Colour) -> Colour:
@@ -177,8 +190,10 @@ def _draw_strands(ink: Ink, character: Character, look: Look, colour: Colour) ->
             if min(point[2] for point in ends) > 0.0:
                 middle = (ends[0][0] + ends[1][0]) / 2 * 1.1, (ends[0][1] + ends[1][1]) / 2 * 1.12
                 path.addPath(make_curve([ends[0][:2], middle, ends[1][:2]]))
+    if character.hair in ("curly", "afro"):
+        add_curls(path, character.hair, _find_hat(character), look)
     if not path.isEmpty():
-        ink.stroke(path, darken(colour, 0.7), 0.85 * ink.line_width)
+        ink.stroke(path, shade_strand(colour), 0.85 * ink.line_width)
 
 
 _SWEEPS: dict[str, tuple[tuple[Point, Point], ...]] = {
@@ -188,100 +203,3 @@ _SWEEPS: dict[str, tuple[tuple[Point, Point], ...]] = {
     "long": (((8, 0.82), (10, 1.03)), ((-10, 0.86), (-48, 0.5)), ((24, 0.86), (52, 0.5))),
     "long wavy": (((8, 0.82), (10, 1.03)), ((-10, 0.86), (-48, 0.5)), ((24, 0.86), (52, 0.5))),
 }
-
-
-@dataclass(frozen=True)
-class _Tuft:
-    """A ball of hair, or a spike, on the head: its middle and its tip in places on the head."""
-
-    around: float
-    height: float
-    distance: float
-    size: float
-    tip: tuple[float, float, float] | None = None
-
-
-def _add_tufts(path: skia.Path, character: Character, look: Look, *, near: bool) -> None:
-    hatted = character.hat in FOREHEAD_HATS
-    for tuft in _make_tufts(character.hair):
-        if hatted and tuft.height > 0.25:
-            continue
-        x, y, depth = look.place(tuft.around, tuft.height, tuft.distance)
-        if near != (depth > -0.12):
-            continue
-        if tuft.tip is None:
-            path.addCircle(x, y, tuft.size)
-            continue
-        tip_x, tip_y, _ = look.place(*tuft.tip)
-        length = math.hypot(tip_x - x, tip_y - y)
-        # The base of a spike that points to the viewer is kept across the way up.
-        if length < 1e-6:
-            continue
-        across_x, across_y = -(tip_y - y) / length * tuft.size, (tip_x - x) / length * tuft.size
-        bend_x, bend_y = (x + tip_x) / 2, (y + tip_y) / 2
-        add_polygon(
-            path,
-            [
-                (x - across_x, y - across_y),
-                (bend_x - across_x * 0.62, bend_y - across_y * 0.62),
-                (tip_x, tip_y),
-                (bend_x + across_x * 0.62, bend_y + across_y * 0.62),
-                (x + across_x, y + across_y),
-            ],
-        )
-
-
-@lru_cache(maxsize=8)
-def _make_tufts(hair: str) -> tuple[_Tuft, ...]:
-    if hair == "mohawk":
-        return tuple(_make_crest())
-    around, height = trace_hairline(hair if hair != "afro" else "curly")
-    tufts = []
-    count, shell, size = {"curly": (46, 1.03, 0.235), "afro": (52, 1.27, 0.25), "spiky": (44, 1.0, 0.24)}[
-        hair
-    ]
-    for index in range(count):
-        # A Fibonacci sphere: evenly spread directions.
-        up = 1 - 2 * (index + 0.5) / count
-        angle = (index * 137.50776) % 360 - 180
-        line = float(_height_at(around, height, angle))
-        room = {"curly": 0.16, "afro": 0.12, "spiky": 0.3}[hair]
-        if up < line + room - (0.06 if abs(angle) > 100 else 0):
-            continue
-        level = math.sqrt(1 - up * up)
-        if hair == "spiky":
-            tip = (angle * 1.02, up * 1.36 + 0.12, 1.36 * level)
-            tufts.append(_Tuft(angle, up, level, size, tip))
-        else:
-            tufts.append(_Tuft(angle, shell * up + (0.12 if hair == "afro" else 0.0), shell * level, size))
-    if hair == "spiky":
-        for angle in (-48, -25, 0, 25, 48):
-            tufts.append(_Tuft(angle, 0.62, 0.78, 0.2, (angle + 8, 1.1, 1.12)))
-    return tuple(tufts)
-
-
-def _height_at(around, height, angle: float) -> float:
-    import numpy as np
-
-    return float(np.interp(angle, around, height))
-
-
-def _make_crest() -> list[_Tuft]:
-    """The spikes of a mohawk, from the forehead over the top to the nape."""
-    crest = []
-    for index in range(12):
-        elevation = math.radians(34 + 172 * index / 11)
-        length = 1.5 + 0.08 * (index % 2) - 0.014 * max(0, index - 6) ** 2
-        leant = elevation + 0.1
-        around = 0 if math.cos(elevation) > 0 else 180
-        tip_around = 0 if math.cos(leant) > 0 else 180
-        crest.append(
-            _Tuft(
-                around,
-                0.9 * math.sin(elevation),
-                abs(0.9 * math.cos(elevation)),
-                0.2,
-                (tip_around, length * math.sin(leant), abs(length * math.cos(leant))),
-            )
-        )
-    return crest

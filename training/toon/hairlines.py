@@ -18,10 +18,20 @@ SKULL = 1.025
 """How far from the head's centre hair begins, in head radii."""
 
 _SHORT = (
-    (68, -0.02, 0), (71, -0.2, 0), (78, -0.2, 0), (83, 0.1), (92, 0.15), (101, 0.02), (109, -0.36), (125, -0.62),
-    (150, -0.7), (180, -0.74),
+    (68, -0.02, 0), (71, -0.2, 0), (78, -0.2, 0), (83, 0.1), (92, 0.15), (101, 0.02), (107, -0.2), (120, -0.5),
+    (145, -0.74), (180, -0.82),
 )  # fmt: skip
-_PULLED = ((70, -0.08, 0), (76, -0.1, 0), (84, 0.13), (94, 0.12), (106, -0.2), (125, -0.52), (180, -0.62))
+_PULLED = (
+    (70, -0.08, 0),
+    (76, -0.1, 0),
+    (84, 0.13),
+    (94, 0.12),
+    (104, -0.1),
+    (118, -0.4),
+    (145, -0.62),
+    (180, -0.7),
+)
+_CURLED = ((72, 0.06), (84, 0.12), (95, 0.1), (105, -0.1), (120, -0.42), (145, -0.64), (180, -0.7))
 _COVERED = ((72, -0.2), (90, -0.25), (120, -0.4), (180, -0.5))
 _PIXIE = (
     (66, -0.34, 0), (75, 0.02), (84, 0.15), (95, 0.12), (103, -0.1), (110, -0.52, 0.012), (128, -0.74, 0.012),
@@ -59,9 +69,9 @@ _HAIRLINES: dict[str, tuple[tuple[Key, ...], tuple[Key, ...]]] = {
     ),
     "curly": (
         ((-62, 0.28), (-54, 0.42), (-42, 0.5), (-20, 0.54), (20, 0.54), (42, 0.5), (54, 0.42), (62, 0.28)),
-        _SHORT,
+        _CURLED,
     ),
-    "afro": (_CROPPED_FRONT, _SHORT),
+    "afro": (_CROPPED_FRONT, _CURLED),
     "spiky": (
         ((-62, 0.24), (-50, 0.48, 0.024), (-30, 0.46, 0.03), (-8, 0.45, 0.03), (14, 0.45, 0.03), (34, 0.47, 0.03), (53, 0.47, 0.02), (62, 0.24)),
         _SHORT,
@@ -88,6 +98,15 @@ _HAIRLINES: dict[str, tuple[tuple[Key, ...], tuple[Key, ...]]] = {
     ),
 }  # fmt: skip
 
+# The heights of a hat's edge over the forehead and at the back.
+_HAT_LINES = {
+    "beanie": (0.5, -0.22),
+    "cap": (0.58, 0.02),
+    "straw hat": (0.6, 0.5),
+    "top hat": (0.62, 0.52),
+    "headband": (0.5, 0.05),
+}
+
 Hairline = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
@@ -103,6 +122,14 @@ def trace_hairline(name: str, mirrored: bool = False, rise: float = 0.0) -> Hair
     front = tuple((key[0], key[1] + rise if abs(key[0]) < 50 else key[1], *key[2:]) for key in front)
     keys = [*((-key[0], *key[1:]) for key in reversed(sides)), *front, *sides]
     return _join_keys(keys)
+
+
+@lru_cache(maxsize=32)
+def find_hat_line(hat: str, rise: float = 0.0) -> Hairline:
+    """The edge of a hat around the head, `rise` above its lower one."""
+    front, back = _HAT_LINES[hat]
+    around = np.arange(-180.0, 181.0, 6.0)
+    return around, (front + back) / 2 + (front - back) / 2 * np.cos(np.radians(around)) + rise
 
 
 def _join_keys(keys: list[Key]) -> Hairline:
@@ -147,12 +174,18 @@ def see_hairline(hairline: Hairline, look: Look, distance: float = SKULL) -> lis
 
 
 def make_cap(
-    edge: list[Point], volume: float, *, lift: float = 0.0, bumps: float = 0.0, bump: float = 0.0
+    edge: list[Point],
+    volume: float,
+    *,
+    lift: float = 0.0,
+    bumps: float = 0.0,
+    bump: float = 0.0,
+    rim: float = 0.35,
 ) -> list[Point]:
     """The outline of what lies above an edge that is seen on the head.
 
     `volume` is its distance from the head's centre, `lift` raises it; `bumps` of a height of
-    `bump` run along its outer side.
+    `bump` run along its outer side. It swells within `rim` radians from where it leaves the skull.
     """
     left, right = edge[0], edge[-1]
     start = np.arctan2(right[1] + lift, right[0])
@@ -163,9 +196,8 @@ def make_cap(
         end -= 2 * np.pi
     angle = np.linspace(start, end, 60 if bumps else 44)
     distance = np.full_like(angle, volume)
-    # Hair swells from where it leaves the skull.
-    rim = np.minimum(np.abs(angle - start), np.abs(angle - end))
-    distance -= (volume - SKULL) * np.clip(1 - rim / 0.35, 0, 1) ** 2 * 0.8
+    from_end = np.minimum(np.abs(angle - start), np.abs(angle - end))
+    distance -= (volume - SKULL) * np.clip(1 - from_end / rim, 0, 1) ** 2 * 0.8
     if bumps:
         distance += bump * np.abs(np.sin((angle + np.pi / 2) * bumps / 2 + 0.6)) - bump * 0.3
     outer = zip((distance * np.cos(angle)).tolist(), (distance * np.sin(angle) - lift).tolist(), strict=True)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import lru_cache
 
 import numpy as np
+import skia
 from numpy.typing import NDArray
 
-import skia
-
+from .beard import draw_beard
 from .character import Character
-from .face import draw_beard, draw_face, draw_glasses
+from .face import draw_face
+from .glasses import draw_glasses
 from .hair import covers_ears, draw_hair, draw_hair_behind_body, draw_hair_behind_head
 from .hats import draw_hat, draw_hat_behind
 from .ink import Ink, Part, add_polygon, darken, make_arc, make_oval
@@ -51,16 +53,20 @@ def draw_head(ink: Ink, character: Character, look: Look, expression: str) -> No
         with ink.of(Part.SKIN):
             for around in ears:
                 _draw_ear(ink, character, look, around, near=False)
-            _draw_skull(ink, character, look)
+            contour = trace_contour(character, look)
+            skull = _draw_skull(ink, character, look, contour)
         if look.facing > -0.6:
-            draw_face(ink, character, look, expression)
-            draw_beard(ink, character, look, expression)
+            # Turned aside, a face ends where the head does.
+            with ink.clipped(skull) if abs(look.aside) > 0.3 else nullcontext():
+                draw_face(ink, character, look, expression)
+            if character.beard:
+                draw_beard(ink, character, look, expression, contour)
+            if character.glasses:
+                draw_glasses(ink, character, look)
         draw_hair(ink, character, look)
         with ink.of(Part.SKIN):
             for around in ears:
                 _draw_ear(ink, character, look, around, near=True)
-        if character.glasses:
-            draw_glasses(ink, character, look)
         draw_hat(ink, character, look)
 
 
@@ -96,9 +102,11 @@ def _round_off(keys: dict[int, float]) -> NDArray[np.float64]:
     return (np.roll(plain, 1) + 2 * plain + np.roll(plain, -1)) / 4
 
 
-def _draw_skull(ink: Ink, character: Character, look: Look) -> None:
+def _draw_skull(
+    ink: Ink, character: Character, look: Look, contour: tuple[NDArray[np.float64], NDArray[np.float64]]
+) -> skia.Path:
     path = skia.Path()
-    x, y = trace_contour(character, look)
+    x, y = contour
     add_polygon(path, list(zip(x.tolist(), y.tolist(), strict=True)))
     if look.facing > -0.3:
         bridge, tip = look.place(0, 0.06, 0.9), look.place(0, -0.2, 1.02)
@@ -108,6 +116,7 @@ def _draw_skull(ink: Ink, character: Character, look: Look) -> None:
         )
         path.addOval(skia.Rect(tip[0] - 0.1, tip[1] - 0.09, tip[0] + 0.1, tip[1] + 0.09))
     ink.shape(path, character.colours["skin"], shadow=turn_shadow(look))
+    return path
 
 
 def _draw_ear(ink: Ink, character: Character, look: Look, around: int, *, near: bool) -> None:

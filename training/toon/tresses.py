@@ -8,11 +8,10 @@ from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-
 import skia
 
 from .character import FOREHEAD_HATS, Character
-from .ink import Colour, Ink, Part, Point, add_polygon, darken, make_limb, make_oval
+from .ink import Colour, Ink, Point, add_polygon, darken, make_limb, make_oval
 from .look import Look, turn_shadow
 
 Where = Literal["behind the body", "behind the head", "in front"]
@@ -42,12 +41,19 @@ class _Curtain:
 
 
 _CURTAINS = {
-    "wavy": _Curtain(70, -0.66, 1.1, 1.02, swell=0.16, waves=1.5, wave=0.05, locks=30, lock=0.12),
+    "wavy": _Curtain(76, -0.52, 1.1, 1.02, swell=0.16, waves=1.5, wave=0.05, locks=26, lock=0.14),
     "bob": _Curtain(64, -0.84, 1.1, 1.0, swell=0.14, locks=45, lock=0.05),
     "long": _Curtain(62, -1.85, 1.08, 1.12, swell=0.05, locks=24, lock=0.12),
     "long wavy": _Curtain(62, -1.7, 1.14, 1.25, swell=0.1, waves=2.5, wave=0.075, locks=30, lock=0.16),
 }
 _TOP = 0.3
+
+
+def shade_strand(colour: Colour) -> Colour:
+    """The colour of lines in hair: darker than the hair, or lighter than black."""
+    if sum(colour) < 240:
+        return tuple(value + 42 for value in colour)
+    return darken(colour, 0.7)
 
 
 def has_curtain(character: Character) -> bool:
@@ -74,7 +80,8 @@ def _trace_curtain(
     curtain: _Curtain, character: Character, look: Look, first: float, last: float
 ) -> list[Point]:
     length = 1 + 0.16 * (character.quirks[5] - 0.5)
-    bottom = _TOP + (curtain.bottom - _TOP) * length
+    top = 0.0 if character.hat in FOREHEAD_HATS else _TOP
+    bottom = top + (curtain.bottom - top) * length
     count = max(4, round((last - first) / 3) + 1)
     seen = np.linspace(first, last, count)
     around = seen - look.yaw
@@ -96,13 +103,14 @@ def _trace_curtain(
     )
     if curtain.waves:
         from_axis = from_axis + curtain.wave * np.sin(2 * np.pi * curtain.waves * share)
-    height = _TOP + (lowest - _TOP) * share
+    height = top + (lowest - top) * share
     angle = np.radians(all_seen)
     x, z = from_axis * np.sin(angle), from_axis * np.cos(angle)
     if curtain.waves:
-        # The edge beside the face waves as well.
+        # An edge beside the face waves as the edge of the silhouette does.
         edge = curtain.wave * np.sin(2 * np.pi * curtain.waves * share)
-        x = x + np.where(np.abs(np.sin(angle)) < 0.97, edge * 0.8, 0.0)
+        side = np.concatenate((np.sin(angle[:count]), np.ones(21), -np.ones(21)))
+        x = x + edge * (side - np.sin(angle))
     nodded = look.raised * z * np.clip(1 - share, 0.25, 1)
     hang = math.radians(30 * math.sin(math.radians(look.roll)))
     fall = np.maximum(0.0, -height)
@@ -189,7 +197,7 @@ def draw_tresses(ink: Ink, character: Character, look: Look, where: Where) -> No
         path = make_limb(points, half_widths)
         ink.shape(path, colour, shadow=turn_shadow(look))
         inner = points[5:-3]
-        ink.line(inner, darken(colour, 0.7), 0.85 * ink.line_width)
+        ink.line(inner, shade_strand(colour), 0.85 * ink.line_width)
         ink.shape(make_oval(*points[1], 0.15, 0.13), tie)
 
 
@@ -272,4 +280,4 @@ def _draw_bun(ink: Ink, character: Character, look: Look, where: Where) -> None:
     ink.shape(make_oval(x, y, size, size * 0.94), colour, shadow=turn_shadow(look))
     swirl = skia.Path()
     swirl.addArc(skia.Rect(x - size * 0.55, y - size * 0.55, x + size * 0.55, y + size * 0.5), 150, 230)
-    ink.stroke(swirl, darken(colour, 0.7), 0.85 * ink.line_width)
+    ink.stroke(swirl, shade_strand(colour), 0.85 * ink.line_width)

@@ -32,12 +32,25 @@ colours    (n, 9, 3), the exact colours from -1 to 1
 
 
 def draw_group(seed: int, side: int) -> Arrays:
-    """The group of a seed."""
+    """The group of a seed, the character's two drawings first."""
     rng = random.Random(seed)
     character = make_character(rng)
     changed, _ = change_character(character, rng)
     pairs = [(who, make_shot(rng)) for who in (character, character, changed, changed)]
     return draw_shots(pairs, side)
+
+
+def draw_lineup(seed: int, side: int, others: int = 20) -> Arrays:
+    """Two drawings of a character, then one each of `others` that differ from it in one attribute."""
+    rng = random.Random(seed)
+    character = make_character(rng)
+    changed = [change_character(character, rng)[0] for _ in range(others)]
+    return draw_shots([(who, make_shot(rng)) for who in (character, character, *changed)], side)
+
+
+def join_arrays(several: Sequence[Arrays]) -> Arrays:
+    """The drawings of all, one after another."""
+    return {name: numpy.concatenate([arrays[name] for arrays in several]) for name in several[0]}
 
 
 def draw_shots(pairs: Sequence[tuple[Character, Shot]], side: int) -> Arrays:

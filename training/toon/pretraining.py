@@ -18,7 +18,6 @@ from .encoders import encode_pictures, encode_texts
 from .groups import GROUP
 from .ink import Part
 from .readers import (
-    ANSWER_NAMES,
     ANSWERS,
     COLOURS,
     PatchReader,
@@ -124,7 +123,7 @@ _WEIGHTS = {
     "pooled_colours": 0.5,
     "parts": 0.5,
     "thumbnails": 0.5,
-    "identity": 0.3,
+    "identity": 0.5,
 }
 
 

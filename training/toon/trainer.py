@@ -11,7 +11,7 @@ import math
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -190,3 +190,24 @@ class Trainer:
     def _set_tensors(tensors: list[torch.Tensor], values: list[torch.Tensor]) -> None:
         for tensor, value in zip(tensors, values, strict=True):
             tensor.copy_(value)
+
+
+def count_time(
+    trainer: Trainer, sitting_minutes: float, measure_every_minutes: float
+) -> Iterator[Callable[[], bool]]:
+    """Once for each step until the training or the sitting is over.
+
+    What it gives tells, asked after the step, whether it is time to measure.
+    """
+    measured = started = trainer.seconds
+
+    def is_time_to_measure() -> bool:
+        nonlocal measured
+        if trainer.seconds - measured < 60 * measure_every_minutes:
+            return False
+        measured = trainer.seconds
+        return True
+
+    trainer.rest()
+    while trainer.progress < 1 and trainer.seconds - started < 60 * sitting_minutes:
+        yield is_time_to_measure

@@ -1,0 +1,177 @@
+"""Pre-train an encoder: `python -m training.toon.train_encoders text --minutes 10`, or `image`.
+
+Cheap beside the denoiser, which then need only learn to paint. Each encoder has a folder of its own
+in `--folder` for its checkpoint and log; the encoders themselves lie in `--folder`, in a
+pipeline's layout.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy
+import torch
+from torch import nn
+from transformers import CLIPTokenizer
+
+from .attributes import NONE, answer_attributes
+from .captions import write_caption, write_change
+from .character import EXPRESSIONS, change_character, make_character
+from .encoders import build_image_encoder, build_text_encoder, save_image_encoder, save_text_encoder, tokenize
+from .groups import GROUP, Arrays, draw_group, draw_lineup, join_arrays
+from .measures import measure_identity, measure_prompts, measure_reading
+from .muon import Muon
+from .poses import VIEWS, make_pose
+from .pretraining import ImagePretraining, TextPretraining, prepare_pictures
+from .reel import Reel
+from .tokenizer import make_tokenizer
+from .trainer import Trainer, count_time
+
+HELD_OUT_SEED = 10**9
+"""The first seed of what is measured on; training never comes so far."""
+
+_ORDER_SHARE = 0.35
+"""Of the prompts that the text encoder learns from: orders that change one thing."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train as the command line says."""
+    options = _read_options(arguments)
+    torch.set_flush_denormal(True)
+    torch.manual_seed(options.seed)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    (train_text if options.encoder == "text" else train_image)(options)
+
+
+def train_text(options: argparse.Namespace) -> None:
+    """Train the text encoder on captions and orders that are made up as it goes."""
+    tokenizer = make_tokenizer()
+    trainer = start_trainer(TextPretraining(build_text_encoder(tokenizer)), options)
+
+    def keep(prompts: int) -> None:
+        trainer.save()
+        with trainer.averaged() as network:
+            trainer.log("held out", measure_prompts(network, tokenizer, prompts, HELD_OUT_SEED))
+            save_text_encoder(network.encoder, tokenizer, options.folder)
+        trainer.rest()
+
+    for is_time_to_measure in count_time(trainer, options.sitting_minutes, options.measure_every):
+        learn_prompts(trainer, tokenizer, options.batch, options.seed)
+        if is_time_to_measure():
+            keep(options.measured)
+    keep(5 * options.measured)
+
+
+def train_image(options: argparse.Namespace) -> None:
+    """Train the image encoder on groups of drawings."""
+    encoder = build_image_encoder()
+    side = encoder.config.image_size
+    trainer = start_trainer(ImagePretraining(encoder), options)
+    groups = join_arrays(
+        [draw_group(HELD_OUT_SEED + number, side) for number in range(options.measured // GROUP)]
+    )
+    lineups = [draw_lineup(HELD_OUT_SEED + number, side) for number in range(options.lineups)]
+
+    def keep() -> None:
+        trainer.save()
+        with trainer.averaged() as network:
+            trainer.log("held out", measure_reading(network, groups) | measure_identity(network, lineups))
+            save_image_encoder(network.encoder, options.folder)
+        trainer.rest()
+
+    rng = numpy.random.default_rng((options.seed, trainer.step))
+    first_seed = options.seed * 10**8 + trainer.step * options.batch
+    draw = partial(draw_group, side=side)
+    with Reel(draw, options.kept, workers=options.workers, first_seed=first_seed) as reel:
+        reel.wait()
+        for is_time_to_measure in count_time(trainer, options.sitting_minutes, options.measure_every):
+            learn_pictures(trainer, reel.take(rng, options.batch // GROUP), options.seed)
+            if is_time_to_measure():
+                keep()
+    keep()
+
+
+def learn_prompts(trainer: Trainer, tokenizer: CLIPTokenizer, count: int, seed: int) -> None:
+    """Take a step on prompts that seed and step decide."""
+    token_ids, answers = write_prompts(tokenizer, count, f"{seed} {trainer.step}")
+    with trainer.in_precision():
+        loss, figures = trainer.network(token_ids.to(trainer.device), answers.to(trainer.device))
+    trainer.descend(loss, figures)
+
+
+def learn_pictures(trainer: Trainer, arrays: Arrays, seed: int) -> None:
+    """Take a step on drawings, changed as seed and step decide."""
+    generator = torch.Generator(trainer.device).manual_seed(seed + trainer.step)
+    with trainer.in_precision():
+        loss, figures = trainer.network(prepare_pictures(arrays, trainer.device, generator))
+    trainer.descend(loss, figures)
+
+
+def write_prompts(tokenizer: CLIPTokenizer, count: int, seed: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids (n, 77) of prompts, and the answers (n, 26) of whom they tell of.
+
+    A prompt leaves most things out: then the answer is a guess, and the encoder learns how likely
+    each is.
+    """
+    rng = random.Random(seed)
+    texts, answers = [], []
+    for _ in range(count):
+        character = make_character(rng)
+        if rng.random() < _ORDER_SHARE:
+            changed, attribute = change_character(character, rng)
+            texts.append(write_change(character, changed, attribute, rng))
+            answers.append((*answer_attributes(changed), NONE, NONE))
+        else:
+            pose, expression = make_pose(rng), rng.choice(EXPRESSIONS)
+            text = write_caption(character, rng, pose=pose.family, expression=expression, view=pose.view)
+            texts.append(text)
+            shown = (EXPRESSIONS.index(expression), VIEWS.index(pose.view))
+            answers.append((*answer_attributes(character), *shown))
+    return tokenize(tokenizer, texts), torch.from_numpy(numpy.array(answers))
+
+
+def start_trainer(network: nn.Module, options: argparse.Namespace) -> Trainer:
+    """A trainer of a network with an `encoder`, gone on with where its folder has a checkpoint."""
+    network.to("cuda" if torch.cuda.is_available() else "cpu").train()
+    inside = {id(weight) for weight in network.encoder.parameters() if weight.ndim == 2}
+    inside -= {id(module.weight) for module in network.modules() if isinstance(module, nn.Embedding)}
+    trainer = Trainer(
+        network,
+        options.folder / f"{options.encoder}_training",
+        learning_rate=options.learning_rate,
+        minutes=options.minutes,
+        optimizer=Muon(
+            network.parameters(),
+            lr=options.learning_rate,
+            plain=[weight for weight in network.parameters() if id(weight) not in inside],
+        ),
+    )
+    trainer.log("start", {"resumed": trainer.resume(), "batch": options.batch, "device": str(trainer.device)})
+    return trainer
+
+
+def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("encoder", choices=("text", "image"))
+    parser.add_argument("--folder", type=Path, default=Path("build/toon/encoders"))
+    parser.add_argument("--minutes", type=float, required=True, help="the whole training, all sittings")
+    parser.add_argument("--sitting-minutes", type=float, default=float("inf"), help="stop after these")
+    parser.add_argument("--measure-every", type=float, default=5.0, help="minutes")
+    parser.add_argument("--measured", type=int, default=400, help="held-out drawings or prompts")
+    parser.add_argument("--lineups", type=int, default=50, help="held-out characters to find among 50")
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--kept", type=int, default=8000, help="groups that are kept and shown again")
+    parser.add_argument("--workers", type=int, default=2, help="processes that draw")
+    parser.add_argument("--threads", type=int, default=0, help="torch's; 0: its own choice")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    main()

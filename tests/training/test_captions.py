@@ -6,7 +6,8 @@ import pytest
 from training.toon.captions import write_caption, write_change, write_negative
 from training.toon.character import EXPRESSIONS, HAIR_COLOURS, change_character, make_character
 from training.toon.poses import FAMILIES, VIEWS
-from training.toon.wording import EXPRESSION_WORDS, HAIRDOS, POSE_WORDS, VIEW_WORDS
+from training.toon.scene import SCENES
+from training.toon.wording import EXPRESSION_WORDS, HAIRDOS, POSE_WORDS, SCENE_WORDS, VIEW_WORDS
 
 CHARACTERS = [make_character(random.Random(seed)) for seed in range(300)]
 STUDENT = replace(
@@ -66,13 +67,14 @@ def test_captions_say_nothing_that_is_not_so():
 
 
 def test_asides_are_told_at_some_times():
-    asides = {"pose": "wave", "expression": "happy", "view": "back", "scene": "by a lake"}
+    asides = {"pose": "wave", "expression": "happy", "view": "back", "scene": "beach"}
     captions = [write_caption(STUDENT, random.Random(seed), **asides) for seed in range(400)]
-    for words in (POSE_WORDS["wave"], EXPRESSION_WORDS["happy"], VIEW_WORDS["back"], ("by a lake",)):
+    for words in (POSE_WORDS["wave"], EXPRESSION_WORDS["happy"], VIEW_WORDS["back"], SCENE_WORDS["beach"]):
         share = sum(any(word in caption for word in words) for caption in captions) / len(captions)
         assert 0.1 < share < 0.6, words
     assert {*FAMILIES, "free"} == {*POSE_WORDS}
     assert {*EXPRESSIONS} == {*EXPRESSION_WORDS}
+    assert {*SCENES, "white"} == {*SCENE_WORDS}
     assert {*VIEWS} == {*VIEW_WORDS}
 
 

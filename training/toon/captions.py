@@ -19,6 +19,7 @@ from .wording import (
     HAIRDOS,
     POSE_WORDS,
     PREFIXES,
+    SCENE_WORDS,
     SUFFIXES,
     SYNONYMS,
     VIEW_WORDS,
@@ -65,7 +66,8 @@ def write_caption(
 
     Without `rng`: everything that lasts from picture to picture, always in the same words. With it
     the wording, the order and what is left out vary. `pose` is a pose's family, `expression`
-    and `view` are names of the drawing's, `scene` is any words; each is told at some times only.
+    and `view` are names of the drawing's, `scene` is a kind of scene or `white`; each is told at some
+    times only.
     """
     if rng is None:
         return _write_list(character)
@@ -162,11 +164,10 @@ def _choose_asides(
         (pose, POSE_WORDS, 0.4),
         (expression, EXPRESSION_WORDS, 0.3),
         (view, VIEW_WORDS, 0.2),
+        (scene, SCENE_WORDS, 0.35),
     ):
         if name is not None and rng.random() < share:
             asides.append(rng.choice(words[name]))
-    if scene and rng.random() < 0.3:
-        asides.append(scene)
     return asides
 
 

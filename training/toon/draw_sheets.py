@@ -6,7 +6,8 @@ views.png         characters turned all the way round
 garments.png      every top, layer, bottom, shoe, pattern and accessory, from four sides
 hair.png          every hair style and hat, from four sides
 scenes.png        every scene
-large.png         one character, 1024 px
+large.png         many characters, large
+reference.png     one character, 1024 px
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from understudy.pose.table import ENTRIES
 
 from . import character as attributes
 from .character import Character, make_character
-from .poses import Pose
+from .poses import FAMILIES, Pose
 from .renderer import Framing, Shot, draw, make_shot
 from .scene import SCENES, Scene, make_scene
 
@@ -36,15 +37,17 @@ PAPER = Scene("floor", (232, 236, 240))
 def draw_characters(seed: int, size: int = 256, count: int = 48) -> NDArray[np.uint8]:
     """Many characters, a random shot each."""
     rng = random.Random(seed)
-    return tile(draw(make_character(rng), make_shot(rng), size, size).picture for _ in range(count))
+    pictures = (draw(make_character(rng), make_shot(rng), size, size).picture for _ in range(count))
+    return tile(pictures, columns=max(4, count // 6))
 
 
 def draw_poses(seed: int, size: int = 256) -> NDArray[np.uint8]:
     """One character in every named pose that has a rig of its own."""
     rng = random.Random(seed)
     character = make_character(rng)
+    families = {name: family for family, members in FAMILIES.items() for name in members.names}
     shots = [
-        make_shot(rng, Pose(entry.name, entry.rig), scene=PAPER, framing=Framing())
+        make_shot(rng, Pose(families.get(entry.name, entry.name), entry.rig), scene=PAPER, framing=Framing())
         for entry in ENTRIES
         if entry.rig is not None
     ]
@@ -91,7 +94,14 @@ def pose_view(yaw: float) -> Shot:
 
 def list_garments() -> list[dict[str, str]]:
     """Every top, layer, bottom, shoe, pattern and accessory."""
-    plain = {"top": "t-shirt", "top_pattern": "plain", "layer": "", "accessory": "", "bottom": "jeans", "bottom_colour": "blue"}
+    plain = {
+        "top": "t-shirt",
+        "top_pattern": "plain",
+        "layer": "",
+        "accessory": "",
+        "bottom": "jeans",
+        "bottom_colour": "blue",
+    }
     layered = [name for name in attributes.LAYERS if name]
     return [
         *(plain | {"top": name} for name in attributes.TOPS if name != "dress"),
@@ -155,7 +165,8 @@ def main() -> None:
         "garments": lambda: draw_variants(seed, list_garments()),
         "hair": lambda: draw_variants(seed, list_hair()),
         "scenes": lambda: draw_scenes(seed),
-        "large": lambda: draw(make_reference(random.Random(seed)), pose_view(12), 1024, 1024).picture,
+        "large": lambda: draw_characters(seed, 480, 12),
+        "reference": lambda: draw(make_reference(random.Random(seed)), pose_view(12), 1024, 1024).picture,
     }
     for name, draw_sheet in sheets.items():
         if not options.only or name in options.only:

@@ -8,9 +8,11 @@ from functools import cached_property
 
 import skia
 
+from .accessories import draw_tie
 from .body import HEIGHT, SIDES, Body, Trunk
-from .ink import Ink, Part, Point, darken, make_limb, make_polygon, mix
-from .limbs import Cover, find_hip, find_shoulder, make_tube, turn_clockwise
+from .ink import Colour, Ink, Part, Point, darken, make_limb, make_oval, make_polygon, mix
+from .limbs import Cover, find_hip, find_shoulder, make_tube
+from .outlines import add_outline, find_hull, outline_trunk, round_corners
 from .patterns import draw_on_trunk, make_tube_pattern
 
 
@@ -116,18 +118,26 @@ class Outfit:
     # Drawing
 
     def draw_neck(self, ink: Ink) -> None:
-        """The neck, before the top."""
-        body = self.body
-        neck, head = body.point("neck"), body.point("head")
-        half = body.girths.neck
-        base = self.top.find_centre(0.9)
+        """The neck in the head's shadow, and a hood that hangs behind it; before the top."""
+        if self.character.top == "hoodie" and self.top.sees(0, 1.0):
+            x, y = self.top.find_centre(1.06)
+            with ink.of(Part.TOP):
+                colour = darken(self.colours["top"], 0.88)
+                ink.shape(make_oval(x, y, self.body.girths.neck + 34, 30), colour)
         with ink.of(Part.SKIN):
-            skin = self.colours["skin"]
-            ink.shape(make_limb([base, mix(neck, head, 0.5)], [half, half]), skin)
-            if not ink.parts and ink.shading:
-                with ink.clipped(make_limb([base, mix(neck, head, 0.5)], [half, half])):
-                    shade = make_limb([mix(neck, head, 0.62)], [0.6 * body.head_radius])
-                    ink.fill(shade, (40, 20, 60), 0.2 * ink.shading)
+            ink.shape(self._neck_path, self._shade_neck(ink))
+
+    @cached_property
+    def _neck_path(self) -> skia.Path:
+        body = self.body
+        half = body.girths.neck
+        middle = mix(body.point("neck"), body.point("head"), 0.5)
+        return make_limb([self.top.find_centre(0.97), middle], [half, half])
+
+    def _shade_neck(self, ink: Ink) -> Colour:
+        red, green, blue = self.colours["skin"]
+        share = 0.17 * ink.shading
+        return (red + (40 - red) * share, green + (20 - green) * share, blue + (60 - blue) * share)
 
     def draw_pelvis(self, ink: Ink) -> None:
         """The seat of the trousers, before the legs."""
@@ -144,7 +154,7 @@ class Outfit:
             self.body, [(-0.2, 0.8 * half, 0.8 * depth), (0.0, half, depth), (0.35, girths.waist, depth)]
         )
         path = skia.Path()
-        _add_outline(path, _outline_trunk(trunk, [-0.17, -0.05, 0.1, 0.3]))
+        add_outline(path, outline_trunk(trunk, [-0.17, -0.05, 0.1, 0.3]))
         return path
 
     @cached_property
@@ -161,7 +171,7 @@ class Outfit:
             return
         part, colour = (Part.TOP, "top") if kind == "dress" else (Part.BOTTOM, "bottom")
         points = self._outline_skirt(SKIRT_LENGTHS[kind], 0.42 if kind == "dress" else 0.3)
-        path = _round_corners(points, 9.0)
+        path = round_corners(points, 9.0)
         pattern = character.top_pattern if kind == "dress" else "plain"
 
         def decorate() -> None:
@@ -193,6 +203,7 @@ class Outfit:
             ink.shape(path, colour, shadow=(10.0, 4.0), decorate=lambda: self._decorate_top(ink))
         if character.top != "turtleneck":
             self._draw_neckline(ink)
+        draw_tie(ink, self.body, self.top)
         with ink.of(Part.TOP):
             self._draw_collar(ink)
 
@@ -250,7 +261,7 @@ class Outfit:
             gap = make_polygon([*edges[0], *reversed(edges[1])])
             with ink.clipped(gap):
                 self._draw_under_layer(ink, hem)
-            with ink.of(Part.LAYER):
+            with ink.of(Part.LAYER), ink.clipped(self.layer_path):
                 line = ink.outline_colour(colour)
                 for sign, edge in zip((-1, 1), edges, strict=True):
                     if trunk.sees(sign * opening, 0.4):
@@ -302,7 +313,7 @@ class Outfit:
     def _make_trunk_path(self, trunk: Trunk, hem: float, cut: Cut) -> skia.Path:
         heights = [hem, *(h for h in (0.0, 0.2, 0.42, 0.6, 0.78, 0.9) if h > hem + 0.05), 1.02]
         path = skia.Path()
-        _add_outline(path, _outline_trunk(trunk, heights))
+        add_outline(path, outline_trunk(trunk, heights))
         body = self.body
         reach = body.girths.shoulder + (cut.sleeve_room[0] if cut.sleeve else 1.0)
         base = trunk.find_centre(0.97)
@@ -315,7 +326,7 @@ class Outfit:
         trunk = self.top
         hem = self._find_hem(self.top_cut)
         path = skia.Path()
-        _add_outline(path, _outline_trunk(trunk, [hem, *(h for h in (0.0, 0.2, 0.42, 0.6) if h > hem), 0.76]))
+        add_outline(path, outline_trunk(trunk, [hem, *(h for h in (0.0, 0.2, 0.42, 0.6) if h > hem), 0.76]))
         for sign in (-1, 1):
             for angle in (42, 138):
                 if trunk.sees(sign * angle, 0.9):
@@ -361,25 +372,16 @@ class Outfit:
         deep = {"tank top": 0.80, "shirt": 0.84, "polo shirt": 0.86, "dress": 0.84}.get(
             self.character.top, 0.90
         )
-        half = self.body.girths.neck
         left, right = self._find_neck_sides()
         low = trunk.place(0, deep)
         path = skia.Path()
         path.moveTo(*left)
         path.quadTo(*_corner(left, low, 0.9), *low)
         path.quadTo(*_corner(right, low, 0.9), *right)
-        skin = self.colours["skin"]
         with ink.of(Part.SKIN):
-            ink.stroke(path, ink.outline_colour(self.colours["top"]), 1.8 * ink.line_width)
-            ink.fill(path, skin)
-            ink.fill(make_limb([self.top.find_centre(1.0), self.body.point("head")], [half, half]), skin)
-            if not ink.parts:
-                ink.fill(path, (40, 20, 60), 0.16 * ink.shading)
-                ink.fill(
-                    make_limb([self.top.find_centre(1.0), self.body.point("head")], [half, half]),
-                    (40, 20, 60),
-                    0.16 * ink.shading,
-                )
+            ink.stroke(path, ink.outline_colour(self.colours["top"]), 2 * ink.line_width)
+            ink.fill(path, self._shade_neck(ink))
+            ink.fill(self._neck_path, self._shade_neck(ink))
 
     def _find_neck_sides(self) -> tuple[Point, Point]:
         """Where the neck leaves the top, on the two sides of the outline."""
@@ -424,7 +426,7 @@ class Outfit:
                         trunk.place(sign * 30, 1.0),
                     ]
                     if trunk.sees(sign * 40, 0.95):
-                        ink.shape(_round_corners(points, 8.0), colour)
+                        ink.shape(round_corners(points, 8.0), colour)
 
     def _trace_opening(self, angle: float, hem: float) -> list[Point]:
         assert self.layer is not None
@@ -493,74 +495,9 @@ class Outfit:
             if bone:
                 x, y = chain[1]
                 points += [(x - 40, y), (x + 40, y), (x, y - 40)]
-        return _find_hull(points)
-
-
-def _outline_trunk(trunk: Trunk, heights: list[float]) -> list[list[Point]]:
-    """The four sides of a trunk: up one side, over the top, down the other, the hem's front."""
-    sides = [trunk.find_sides(height) for height in heights]
-    up, down = [side[0] for side in sides], [side[1] for side in sides][::-1]
-    rim = trunk.trace_rim(heights[0], 7)
-    if math.dist(rim[0], down[-1]) > math.dist(rim[-1], down[-1]):
-        rim.reverse()
-    return [up, down, rim]
-
-
-def _add_outline(path: skia.Path, sides: list[list[Point]]) -> None:
-    """Add a smooth, clockwise outline with corners where the sides meet."""
-    up, down, rim = sides
-    if turn_clockwise([*up, *down]) != [*up, *down]:
-        up, down, rim = down[::-1], up[::-1], rim[::-1]
-    path.moveTo(*up[0])
-    _curve_through(path, up)
-    path.lineTo(*down[0])
-    _curve_through(path, down)
-    for point in rim[1:]:
-        path.lineTo(*point)
-    path.close()
-
-
-def _curve_through(path: skia.Path, points: list[Point]) -> None:
-    for first, second in zip(points[1:-1], points[2:], strict=False):
-        middle = second if second is points[-1] else mix(first, second, 0.5)
-        path.quadTo(*first, *middle)
+        return find_hull(points)
 
 
 def _corner(side: Point, low: Point, share: float) -> Point:
     """A point between, nearer to below the side: what makes an opening round."""
     return (side[0] + (low[0] - side[0]) * (1 - share), side[1] + (low[1] - side[1]) * share)
-
-
-def _find_hull(points: list[Point]) -> list[Point]:
-    """The convex hull (Andrew's monotone chain)."""
-    ordered = sorted(set(points))
-
-    def walk(line: list[Point]) -> list[Point]:
-        found: list[Point] = []
-        for x, y in line:
-            while len(found) > 1:
-                (ax, ay), (bx, by) = found[-2], found[-1]
-                if (bx - ax) * (y - by) - (by - ay) * (x - bx) > 0:
-                    break
-                found.pop()
-            found.append((x, y))
-        return found[:-1]
-
-    return walk(ordered) + walk(ordered[::-1])
-
-
-def _round_corners(points: list[Point], radius: float) -> skia.Path:
-    """A closed path whose corners are cut by curves."""
-    path = skia.Path()
-    count = len(points)
-    for index, corner in enumerate(points):
-        before, after = points[index - 1], points[(index + 1) % count]
-        a = mix(corner, before, min(0.5, radius / (math.dist(corner, before) + 1e-9)))
-        b = mix(corner, after, min(0.5, radius / (math.dist(corner, after) + 1e-9)))
-        if index == 0:
-            path.moveTo(*a)
-        else:
-            path.lineTo(*a)
-        path.quadTo(*corner, *b)
-    path.close()
-    return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import lru_cache
 
 import numpy as np
@@ -134,14 +135,11 @@ def find_hat_line(hat: str, rise: float = 0.0) -> Hairline:
 
 def _join_keys(keys: list[Key]) -> Hairline:
     """Cubic Hermite pieces from key to key."""
-    slopes = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in zip(keys, keys[1:], strict=False)]
+    slopes = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in itertools.pairwise(keys)]
     around, height = [], []
-    for index, (a, b) in enumerate(zip(keys, keys[1:], strict=False)):
+    for index, (a, b) in enumerate(itertools.pairwise(keys)):
         width, slope = b[0] - a[0], slopes[index]
-        if len(a) > 2:
-            start = slope + a[2]
-        else:
-            start = (slope + slopes[index - 1]) / 2 if index else 0.0
+        start = slope + a[2] if len(a) > 2 else (slope + slopes[index - 1]) / 2 if index else 0.0
         if len(b) > 2:
             end = slope - b[2]
         else:

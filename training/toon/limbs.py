@@ -282,7 +282,7 @@ def _cut(chain: list[Point], halves: list[float], cover: Cover) -> tuple[list[Po
 
 def _uncover(chain: list[Point], halves: list[float], cover: Cover) -> tuple[list[Point], list[float]]:
     """What comes out of a cover, starting a little inside of it."""
-    start = max(0.0, cover.length - 0.3)
+    start = max(0.0, cover.length - 0.02)
     bone = int(start)
     share = start - bone
     point = mix(chain[bone], chain[bone + 1], share)

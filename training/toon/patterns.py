@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 
 import skia
@@ -26,13 +26,13 @@ def draw_on_trunk(ink: Ink, trunk: Trunk, pattern: str, colour: Colour, low: flo
     second = find_second_colour(colour)
     match pattern:
         case "striped":
-            rims = _join(trunk.trace_rim(h, 6) for h in _count(low - 0.02, high, 0.15))
+            rims = _join(_extend(trunk.trace_rim(h, 6)) for h in _count(low - 0.02, high, 0.15))
             ink.stroke(rims, second, 16)
         case "plaid":
             middle = trunk.find_middle(0.5)
             angles = [a for a in range(-165, 181, 30) if abs((a - middle + 180) % 360 - 180) < 85]
             upright = _join(trunk.trace(a, low - 0.05, high) for a in angles)
-            level = _join(trunk.trace_rim(h, 6) for h in _count(low, high, 0.145))
+            level = _join(_extend(trunk.trace_rim(h, 6)) for h in _count(low + 0.03, 1.0, 0.145))
             draw_plaid(ink, upright, level, colour)
         case "polka-dot":
             dots = skia.Path()
@@ -95,7 +95,16 @@ def _count(low: float, high: float, step: float) -> list[float]:
     return [low + step * index for index in range(math.ceil((high - low) / step))]
 
 
-def _join(lines: object) -> skia.Path:
+def _extend(points: list[Point]) -> list[Point]:
+    """The line, going on straight beyond its ends: over the shoulders."""
+    (ax, ay), (bx, by) = points[0], points[-1]
+    length = math.hypot(bx - ax, by - ay) or 1.0
+    x, y = 70 * (bx - ax) / length, 70 * (by - ay) / length
+    return [(ax - x, ay - y), *points, (bx + x, by + y)]
+
+
+def _join(lines: Iterable[list[Point]]) -> skia.Path:
+    """One path of many lines."""
     path = skia.Path()
     for points in lines:
         path.moveTo(*points[0])

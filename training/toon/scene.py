@@ -167,11 +167,16 @@ class _Backdrop:
             self._fill_rect(
                 x - 0.014 * size, horizon - 0.5 * tall * size, x + 0.014 * size, horizon, (168, 146, 126)
             )
-            crown = make_blob([
-                (x - 0.42 * tall * size, horizon - 0.42 * tall * size), (x - 0.4 * tall * size, horizon - 0.95 * tall * size),
-                (x, horizon - 1.3 * tall * size), (x + 0.4 * tall * size, horizon - 0.95 * tall * size),
-                (x + 0.42 * tall * size, horizon - 0.42 * tall * size), (x, horizon - 0.3 * tall * size),
-            ])  # fmt: skip
+            crown = make_blob(
+                [
+                    (x - 0.42 * tall * size, horizon - 0.42 * tall * size),
+                    (x - 0.4 * tall * size, horizon - 0.95 * tall * size),
+                    (x, horizon - 1.3 * tall * size),
+                    (x + 0.4 * tall * size, horizon - 0.95 * tall * size),
+                    (x + 0.42 * tall * size, horizon - 0.42 * tall * size),
+                    (x, horizon - 0.3 * tall * size),
+                ]
+            )
             self.ink.fill(crown, (158, 192, 150))
         self._draw_cloud(0.25 + 0.5 * quirks[2], 0.14)
 
@@ -241,9 +246,10 @@ class _Backdrop:
             x = self.width * share
             for low, wide in ((0.0, 0.2), (0.3, 0.16), (0.58, 0.11)):
                 tree = [
-                    (x - wide * tall * 2 * size, horizon - low * tall * size), (x + wide * tall * 2 * size, horizon - low * tall * size),
+                    (x - wide * tall * 2 * size, horizon - low * tall * size),
+                    (x + wide * tall * 2 * size, horizon - low * tall * size),
                     (x, horizon - (low + 0.45) * tall * size),
-                ]  # fmt: skip
+                ]
                 self.ink.fill(make_polygon(tree), (170, 192, 190))
         self._fill_ground(ground)
         flakes = skia.Path()

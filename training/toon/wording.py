@@ -129,6 +129,21 @@ VIEW_WORDS: dict[str, tuple[str, ...]] = {
     "side": ("side view", "in profile", "from the side", "profile view"),
     "back": ("back view", "from behind", "seen from behind", "facing away"),
 }
+SCENE_WORDS: dict[str, tuple[str, ...]] = {
+    "white": ("white background", "on a white background", "plain white background"),
+    "plain": ("plain background", "simple background"),
+    "floor": ("plain background", "simple background", "in an empty room"),
+    "gradient": ("gradient background", "simple background"),
+    "room": ("in a room", "indoors", "at home", "in a living room"),
+    "park": ("in a park", "outdoors", "under trees", "in a garden"),
+    "street": ("in the street", "in the city", "in a town"),
+    "beach": ("at the beach", "by the sea", "on the beach"),
+    "hills": ("in the hills", "in the mountains", "in the countryside"),
+    "night": ("at night", "under the stars", "in the moonlight"),
+    "snow": ("in the snow", "in winter", "in a snowy forest"),
+}
+"""A kind of scene -> how it is told; `white` is a plain scene that is white."""
+
 POSE_WORDS: dict[str, tuple[str, ...]] = {
     "stand": ("standing", "standing still", "standing upright", "standing relaxed"),
     "contrapposto": ("standing casually", "standing with a hand on the hip", "posing"),
@@ -205,12 +220,12 @@ PREFIXES = (
     "portrait of", "photo of", "comic drawing of", "digital art of", "character sheet of",
 )  # fmt: skip
 SUFFIXES = (
-    "full body", "cartoon style", "flat colors", "flat colours", "clean lines", "simple background",
-    "plain background", "white background", "high quality", "best quality", "masterpiece", "detailed",
-    "highly detailed", "vector art", "bold outlines", "solo", "cute", "friendly", "2d", "comic style",
-    "storybook illustration", "character design", "consistent character", "full-length", "4k",
-    "professional illustration", "colorful", "in a park", "in the city", "at the beach", "outdoors",
-    "indoors", "in a room", "in the street", "in a forest", "on a sunny day", "at school", "at night",
+    "full body", "cartoon style", "flat colors", "flat colours", "clean lines", "high quality",
+    "best quality", "masterpiece", "detailed", "highly detailed", "vector art", "bold outlines", "solo",
+    "cute", "friendly", "2d", "comic style", "storybook illustration", "character design",
+    "consistent character", "full-length", "4k", "professional illustration", "colorful", "sharp focus",
+    "children's book",
+    "minimalist", "animation still",
 )  # fmt: skip
 """What prompts say besides: it is no order, and must do no harm."""
 

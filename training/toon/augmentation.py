@@ -20,13 +20,14 @@ from .ink import Part
 class Augmentation:
     """How much pictures are changed.
 
-    `zoom` is the range of enlargement, `shift` the largest way in fractions of a side, `turn` in
-    degrees. `tint` is the largest change of brightness and contrast, as a share. The rest are
+    `zoom` is the range of enlargement, `stretch` the largest difference of it between the sides, as
+    a share; `shift` the largest way in fractions of a side, `turn` the largest angle in degrees. `tint` is the largest change of brightness and contrast, as a share. The rest are
     shares of pictures: those whose scene is taken away, those that are blurred, those with noise,
     those with their colours exchanged or turned round, those in grey.
     """
 
     zoom: tuple[float, float] = (0.8, 1.25)
+    stretch: float = 0.05
     shift: float = 0.08
     turn: float = 6.0
     tint: float = 0.06
@@ -80,7 +81,7 @@ def _move(batch: Batch, how: Augmentation, generator: torch.Generator) -> Batch:
     count = len(batch.pictures)
     low, high = how.zoom
     zoom = low * (high / low) ** _draw((count,), generator)
-    zoom = torch.stack([zoom, zoom * (0.95 + 0.1 * _draw((count,), generator))], dim=1)
+    zoom = torch.stack([zoom, zoom * (1 + how.stretch * (2 * _draw((count,), generator) - 1))], dim=1)
     turn = torch.deg2rad(how.turn * (2 * _draw((count,), generator) - 1))
     shift = how.shift * (2 * _draw((count, 2), generator) - 1)
     mirrored = _draw((count,), generator) < 0.5

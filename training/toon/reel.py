@@ -73,9 +73,9 @@ class Reel:
         self._folder.cleanup()
 
     @property
-    def made(self) -> int:
-        """How many entries have been made so far, replaced ones included."""
-        return sum(made.value for made in self._made)
+    def filled(self) -> int:
+        """How many of the entries are there."""
+        return sum(len(places) for places in self._find_places())
 
     def wait(self, share: float = 1.0, patience_seconds: float = 1.0) -> None:
         """Wait until that share of the entries is there.
@@ -83,7 +83,7 @@ class Reel:
         Raises:
             RuntimeError: a process that draws has ended.
         """
-        while self.made < share * self.count:
+        while self.filled < share * self.count:
             for process in self._processes:
                 process.join(patience_seconds / len(self._processes))
                 if process.exitcode is not None:
@@ -91,16 +91,18 @@ class Reel:
 
     def take(self, rng: numpy.random.Generator, count: int) -> Arrays:
         """The arrays of `count` different entries of those that are there, joined along their first axis."""
-        there = numpy.concatenate(
-            [
-                numpy.arange(number, self.count, len(self._made))[: made.value]
-                for number, made in enumerate(self._made)
-            ]
-        )
+        there = numpy.concatenate(self._find_places())
         chosen = rng.choice(there, count, replace=False)
         with self._lock:
             taken = {name: entries[chosen] for name, entries in self._entries.items()}
         return {name: array.reshape(-1, *array.shape[2:]) for name, array in taken.items()}
+
+    def _find_places(self) -> list[NDArray[numpy.int64]]:
+        """The places that each process has filled."""
+        workers = len(self._made)
+        return [
+            numpy.arange(number, self.count, workers)[: made.value] for number, made in enumerate(self._made)
+        ]
 
 
 def _keep_drawing(

@@ -26,10 +26,10 @@ BEGIN, END = "<|startoftext|>", "<|endoftext|>"
 MAX_TOKENS = 77
 """The longest prompt, the tokens of its begin and end included; longer ones are cut."""
 
-_MOST_MERGES = 980
+_MOST_MERGES = 1150
 _CHARACTERS = 2000
 # How often the rarest words are read: enough that each of them becomes one token.
-_REPEATS = 60
+_REPEATS = 20
 
 
 def make_tokenizer() -> CLIPTokenizer:

@@ -21,9 +21,10 @@ class Augmentation:
     """How much pictures are changed.
 
     `zoom` is the range of enlargement, `stretch` the largest difference of it between the sides, as
-    a share; `shift` the largest way in fractions of a side, `turn` the largest angle in degrees. `tint` is the largest change of brightness and contrast, as a share. The rest are
-    shares of pictures: those whose scene is taken away, those that are blurred, those with noise,
-    those with their colours exchanged or turned round, those in grey.
+    a share; `shift` is the largest way in fractions of a side, `turn` the largest angle in degrees.
+    `tint` is the largest change of brightness and contrast, as a share. The rest are shares of
+    pictures: those whose scene is taken away, those that are blurred, those with noise, those
+    with their colours exchanged or turned round, those in grey.
     """
 
     zoom: tuple[float, float] = (0.8, 1.25)

@@ -9,7 +9,7 @@ import skia
 from numpy.typing import NDArray
 
 from .character import Character
-from .face import BEARDS_AROUND_MOUTH, draw_mouth
+from .face import BEARDS_AROUND_MOUTH, draw_mouth, keep_in_sight
 from .ink import Ink, Part, Point, add_polygon, make_blob, make_polygon
 from .look import Look, turn_shadow
 
@@ -22,14 +22,14 @@ _MOUSTACHE = (
     (0, -0.36), (11, -0.325), (24, -0.39), (34, -0.5), (41, -0.6), (30, -0.57), (18, -0.5), (7, -0.485), (0, -0.47),
 )  # fmt: skip
 _CHIN_TUFT = (
-    (-19, -0.74),
+    (-24, -0.74),
     (0, -0.7),
-    (19, -0.74),
-    (21, -0.9),
-    (13, -1.07),
-    (0, -1.16),
-    (-13, -1.07),
-    (-21, -0.9),
+    (24, -0.74),
+    (27, -0.92),
+    (17, -1.07),
+    (0, -1.17),
+    (-17, -1.07),
+    (-27, -0.92),
 )
 
 
@@ -52,14 +52,14 @@ def draw_beard(
                 stubble = tuple(h * 0.62 + s * 0.38 for h, s in zip(hair, skin, strict=True))
                 ink.fill(make_polygon(outline), stubble)
         elif beard == "goatee" and look.place(0, -0.8, 0.8)[2] > -0.3:
-            ink.shape(make_blob([look.place(a, h, _find_distance(a, h))[:2] for a, h in _CHIN_TUFT]), hair)
+            ink.shape(make_blob([_place_on_muzzle(look, a, h) for a, h in _CHIN_TUFT]), hair)
     if beard in BEARDS_AROUND_MOUTH:
         draw_mouth(ink, character, look, expression)
     if beard in ("moustache", "goatee") and look.place(0, -0.4, 0.95)[2] > -0.3:
         with ink.of(Part.BEARD):
             path = skia.Path()
             for side in (-1, 1):
-                add_polygon(path, _trace_moustache(look, side, 1.0 if beard == "moustache" else 0.72))
+                add_polygon(path, _trace_moustache(look, side, 1.15 if beard == "moustache" else 0.8))
             ink.shape(path, hair)
 
 
@@ -84,7 +84,12 @@ def _trace_beard(
     level = np.interp(contour[0], (x[0], x[-1]), (y[0], y[-1]))
     below = (contour[0] > x[0] - 0.03) & (contour[0] < x[-1] + 0.12) & (contour[1] > level) & (contour[1] > 0)
     scale = np.where(below, np.minimum(scale, 1 + (contour[1] - level) * 0.3), 1.0)
-    lower = zip((contour[0] * scale)[below].tolist(), (contour[1] * scale)[below].tolist(), strict=True)
+    lower_x, lower_y = (contour[0] * scale)[below], (contour[1] * scale)[below]
+    # From an ear that is seen from its side, the beard follows the jaw to the chin.
+    for end_x, end_y in ((x[0], y[0]), (x[-1], y[-1])):
+        share = np.clip(np.abs(lower_x - end_x) / 0.7, 0, 1)
+        lower_y = np.minimum(lower_y, end_y + 0.3 + 0.75 * np.sqrt(1 - (1 - share) ** 2))
+    lower = zip(lower_x.tolist(), lower_y.tolist(), strict=True)
     return [*zip(x.tolist(), y.tolist(), strict=True), *lower]
 
 
@@ -94,13 +99,17 @@ def _trace_moustache(look: Look, side: int, size: float) -> list[Point]:
     for index in range(count):
         a, b = _MOUSTACHE[index], _MOUSTACHE[(index + 1) % count]
         smooth += [a, ((a[0] + b[0]) / 2, (a[1] + b[1]) / 2)]
-    points = []
-    for around, height in smooth:
-        x, y, _ = look.place(
-            side * around * size, -0.42 + (height + 0.42) * size, _find_distance(around * size, height)
-        )
-        points.append((x, y))
-    return points
+    return [
+        _place_on_muzzle(look, side * around * size, -0.42 + (height + 0.42) * size)
+        for around, height in smooth
+    ]
+
+
+def _place_on_muzzle(look: Look, around: float, height: float) -> Point:
+    """Where a place about the mouth is seen; it is narrower than the rest of the head."""
+    around = keep_in_sight(around, look)
+    x, y, _ = look.place(around, height, 0.96 - 0.0003 * around * around)
+    return x, y
 
 
 def _find_distance(around: float, height: float) -> float:

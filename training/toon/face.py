@@ -71,7 +71,7 @@ def narrow(depth: float) -> float:
     return max(0.0, depth) ** 0.6
 
 
-def _keep_in_sight(around: float, look: Look) -> float:
+def keep_in_sight(around: float, look: Look) -> float:
     """The place nearest to `around` that is not beyond the edge of the face."""
     seen = (around + look.yaw + 180) % 360 - 180
     return around + min(max(seen, -84), 84) - seen
@@ -132,7 +132,7 @@ def _draw_brow(ink: Ink, character: Character, look: Look, mood: _Mood, side: in
         return
     base = (0.425 if character.eye_size == "large" else 0.35) + mood.brow
     points = []
-    ends = [_keep_in_sight(side * around, look) for around in (12, 43)]
+    ends = [keep_in_sight(side * around, look) for around in (12, 43)]
     for share in (0.0, 0.33, 0.67, 1.0):
         around = ends[0] + (ends[1] - ends[0]) * share
         height = base - mood.frown * (0.5 - share) * 1.0 + mood.arch * (1 - (2 * share - 0.9) ** 2) - 0.03
@@ -210,7 +210,7 @@ def draw_mouth(ink: Ink, character: Character, look: Look, expression: str) -> N
 
     def at(t: float, rise: float) -> Point:
         """A place on the mouth: -1 and 1 are its corners, `rise` is its height over the middle."""
-        around = _keep_in_sight(30 * t * size, look)
+        around = keep_in_sight(30 * t * size, look)
         x, y, _ = look.place(around, middle + rise, 0.9 - 0.00024 * around * around)
         return x, y
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import skia
 
 from .character import FOREHEAD_HATS, Character
 from .hairlines import Hairline, make_cap, see_hairline, trace_hairline
-from .ink import Colour, Ink, Part, Point, add_polygon, darken, make_arc, make_curve
+from .ink import Colour, Ink, Part, add_polygon, darken, make_arc
 from .look import Look, turn_shadow
+from .strands import trace_strands
 from .tresses import add_curtain, draw_tresses, has_curtain, shade_strand
-from .tufts import TUFTED, add_curls, add_tufts
+from .tufts import TUFTED, add_tufts
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,8 @@ def draw_hair(ink: Ink, character: Character, look: Look) -> None:
     cap = _CAPS[character.hair]
     colour = character.colours["hair"]
     hat = _find_hat(character)
-    hairline = find_hairline(character)
     path = skia.Path()
-    edge = see_hairline(hairline, look)
+    edge = see_hairline(find_hairline(character), look)
     if hat:
         outline = make_cap(edge, min(cap.volume, 1.06))
     else:
@@ -102,8 +101,10 @@ def draw_hair(ink: Ink, character: Character, look: Look) -> None:
         skin = character.colours["skin"]
         colour = tuple(h + (s - h) * cap.closeness for h, s in zip(colour, skin, strict=True))
 
+    strands = trace_strands(character.hair, hat, look, mirrored=character.quirks[1] > 0.5)
+
     def decorate() -> None:
-        _draw_strands(ink, character, look, colour)
+        ink.stroke(strands, shade_strand(colour), 0.85 * ink.line_width)
         if not hat and not cap.closeness:
             ink.stroke(make_arc(0, -cap.lift, 0.86, 0.86, 212, 34), _lighten(colour), 0.085, 0.45)
             ink.stroke(make_arc(0, -cap.lift, 0.86, 0.86, 254, 4), _lighten(colour), 0.085, 0.45)
@@ -141,65 +142,3 @@ def _find_hat(character: Character) -> str:
 
 def _lighten(colour: Colour) -> Colour:
     return tuple(value + (255 - value) * 0.55 for value in colour)
-
-
-# Strands: places around the head and the heights between which each runs; on the back and the sides.
-_STRANDS: dict[str, tuple[tuple[float, float, float], ...]] = {
-    "short": ((-150, 0.1, -0.45), (150, 0.1, -0.45), (180, 0.2, -0.5), (-120, 0.35, -0.05), (120, 0.35, -0.05)),
-    "side-parted": ((-150, 0.2, -0.45), (150, 0.2, -0.45), (180, 0.2, -0.5), (-105, 0.5, 0.2), (105, 0.5, 0.2)),
-    "pixie": ((-155, 0.2, -0.5), (155, 0.2, -0.5), (180, 0.2, -0.55), (-115, 0.4, -0.1), (115, 0.4, -0.1)),
-    "bob": ((-150, 0.4, -0.6), (150, 0.4, -0.6), (180, 0.5, -0.62), (-100, 0.3, -0.55), (100, 0.3, -0.55), (-120, 0.1, -0.6), (120, 0.1, -0.6)),
-    "long": ((-150, 0.4, -1.5), (150, 0.4, -1.3), (175, 0.5, -1.6), (-100, 0.3, -1.2), (100, 0.3, -1.4), (-76, 0.0, -1.2), (76, 0.0, -1.2), (-125, 0.0, -1.6), (125, 0.0, -1.5)),
-}  # fmt: skip
-
-
-def _draw_strands(ink: Ink, character: Character, look: Look, colour: Colour) -> None:
-    path = skia.Path()
-    for around, top, bottom in _STRANDS.get(character.hair, ()):
-        points = [
-            look.place(around * (1 + 0.03 * (h < 0)), h, 1.05) for h in (top, (top + bottom) / 2, bottom)
-        ]
-        if points[1][2] > 0.15:
-            path.addPath(make_curve([point[:2] for point in points]))
-    if character.hair in ("ponytail", "bun", "pigtails", "braids"):
-        centre = 0.0 if character.hair in ("pigtails", "braids") else None
-        for around in (-130, -80, -40, 40, 80, 130):
-            if centre is None:
-                ends = (
-                    (around, 0.45 if abs(around) < 100 else 0.1),
-                    (around * 1.15, 0.75 if abs(around) < 100 else 0.5),
-                )
-            else:
-                ends = ((around * 0.8, 0.75), (around, 0.4))
-            points = [look.place(a, h, math.sqrt(1.1 - h * h)) for a, h in ends]
-            if min(point[2] for point in points) > 0.1:
-                path.addPath(make_curve([point[:2] for point in points]))
-        if centre is not None:
-            parting = [
-                look.place(180, h, math.sqrt(max(0.01, 1.16 - h * h))) for h in (0.95, 0.5, 0.0, -0.62)
-            ]
-            if look.facing < -0.2:
-                path.addPath(make_curve([point[:2] for point in parting]))
-            top = [look.place(0, h, math.sqrt(max(0.01, 1.16 - h * h))) for h in (0.74, 0.9, 1.05)]
-            if look.facing > -0.1:
-                path.addPath(make_curve([point[:2] for point in top]))
-    if character.hair in ("side-parted", "pixie", "long", "long wavy", "short"):
-        side = -1 if character.quirks[1] > 0.5 else 1
-        for start, end in _SWEEPS[character.hair]:
-            ends = [look.place(side * a, h, math.sqrt(max(0.05, 1.12 - h * h))) for a, h in (start, end)]
-            if min(point[2] for point in ends) > 0.0:
-                middle = (ends[0][0] + ends[1][0]) / 2 * 1.1, (ends[0][1] + ends[1][1]) / 2 * 1.12
-                path.addPath(make_curve([ends[0][:2], middle, ends[1][:2]]))
-    if character.hair in ("curly", "afro"):
-        add_curls(path, character.hair, _find_hat(character), look)
-    if not path.isEmpty():
-        ink.stroke(path, shade_strand(colour), 0.85 * ink.line_width)
-
-
-_SWEEPS: dict[str, tuple[tuple[Point, Point], ...]] = {
-    "short": (((-30, 0.85), (-40, 0.6)), ((-5, 0.88), (-14, 0.66)), ((25, 0.85), (16, 0.68))),
-    "side-parted": (((31, 0.84), (40, 0.97)), ((20, 0.86), (-40, 0.6)), ((15, 0.78), (-20, 0.58))),
-    "pixie": (((30, 0.86), (-40, 0.52)), ((36, 0.78), (46, 0.95))),
-    "long": (((8, 0.82), (10, 1.03)), ((-10, 0.86), (-48, 0.5)), ((24, 0.86), (52, 0.5))),
-    "long wavy": (((8, 0.82), (10, 1.03)), ((-10, 0.86), (-48, 0.5)), ((24, 0.86), (52, 0.5))),
-}

@@ -19,8 +19,8 @@ SKULL = 1.025
 """How far from the head's centre hair begins, in head radii."""
 
 _SHORT = (
-    (68, -0.02, 0), (71, -0.2, 0), (78, -0.2, 0), (83, 0.1), (92, 0.15), (101, 0.02), (107, -0.2), (120, -0.5),
-    (145, -0.74), (180, -0.82),
+    (68, -0.02, 0), (71, -0.2, 0), (78, -0.2, 0), (83, 0.1), (92, 0.15), (100, 0.02), (105, -0.16), (113, -0.37),
+    (128, -0.57), (150, -0.69), (180, -0.72),
 )  # fmt: skip
 _PULLED = (
     (70, -0.08, 0),
@@ -101,7 +101,7 @@ _HAIRLINES: dict[str, tuple[tuple[Key, ...], tuple[Key, ...]]] = {
 
 # The heights of a hat's edge over the forehead and at the back.
 _HAT_LINES = {
-    "beanie": (0.5, -0.22),
+    "beanie": (0.5, -0.16),
     "cap": (0.58, 0.02),
     "straw hat": (0.6, 0.5),
     "top hat": (0.62, 0.52),

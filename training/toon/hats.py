@@ -14,6 +14,10 @@ from .ink import Colour, Ink, Part, Point, add_polygon, darken, make_curve, make
 from .look import Look, turn_shadow
 
 
+_VISOR = 0.07
+"""The thickness of a cap's visor, in head radii."""
+
+
 def draw_hat_behind(ink: Ink, character: Character, look: Look) -> None:
     """Draw what of a hat lies behind the head: the visor of a cap that is seen from the back."""
     if character.hat == "cap" and look.facing < 0:
@@ -49,7 +53,7 @@ def _draw_beanie(ink: Ink, character: Character, look: Look, colour: Colour) -> 
     if character.quirks[6] > 0.5:
         x, y, _ = look.place(0, 1.36, 0.0)
         ink.shape(make_oval(x, y, 0.24, 0.22), darken(colour, 0.9), shadow=shadow)
-    dome = make_cap(see_hairline(find_hat_line("beanie", 0.1), look, 1.13), 1.17, lift=0.1, rim=0.1)
+    dome = make_cap(see_hairline(find_hat_line("beanie", 0.1), look, 1.08), 1.13, lift=0.12, rim=0.1)
     ribs = skia.Path()
     for around in range(-180, 180, 30):
         rib = [look.place(around, h, d) for h, d in ((0.3, 1.08), (0.8, 0.88), (1.16, 0.35))]
@@ -61,12 +65,12 @@ def _draw_beanie(ink: Ink, character: Character, look: Look, colour: Colour) -> 
         shadow=shadow,
         decorate=lambda: ink.stroke(ribs, darken(colour, 0.82), 0.8 * ink.line_width),
     )
-    band = make_polygon(_band("beanie", look, -0.02, 0.25, 1.19))
+    band = make_polygon(_band("beanie", look, -0.02, 0.25, 1.125))
     folds = skia.Path()
     line = find_hat_line("beanie")
     for around in range(-180, 180, 15):
         height = float(np.interp(around, *line))
-        low, high = look.place(around, height, 1.17), look.place(around, height + 0.22, 1.15)
+        low, high = look.place(around, height, 1.11), look.place(around, height + 0.22, 1.07)
         if low[2] > 0.1:
             folds.moveTo(*low[:2])
             folds.lineTo(*high[:2])
@@ -109,9 +113,14 @@ def _draw_visor(ink: Ink, colour: Colour, look: Look) -> None:
         share = step / 12
         height = float(np.interp(56 * share, *line))
         reach = math.cos(math.radians(90 * share)) ** 0.7
-        inner.append(look.place(56 * share, height + 0.1 * reach, 1.06)[:2])
-        outer.append(look.place((56 - 14 * reach) * share, height - 0.13 * reach, 1.08 + 0.56 * reach)[:2])
-    ink.shape(make_polygon(inner + outer[::-1]), darken(colour, 0.85), shadow=turn_shadow(look))
+        inner.append(look.place(56 * share, height + 0.05 * reach, 1.04)[:2])
+        sag = (0.17 + 0.25 * share * share) * reach
+        outer.append(look.place((56 - 14 * reach) * share, height - sag, 1.06 + 0.58 * reach)[:2])
+    path, shade = make_polygon(inner + outer[::-1]), darken(colour, 0.85)
+    # A visor is seen from its side as well: it has a thickness.
+    ink.stroke(path, ink.outline_colour(shade), 2 * ink.line_width + _VISOR)
+    ink.stroke(path, shade, _VISOR)
+    ink.fill(path, shade)
 
 
 def _draw_brimmed(

@@ -1,0 +1,185 @@
+"""Train the autoencoder: `python -m training.toon.train_autoencoder --minutes 90`.
+
+It begins with linear latents that need no training, and learns what lines, eyes and patterns need
+beside them; the decoder learns to draw clean pictures of latents with errors in them. With
+`--predictions` only the decoder goes on learning, from the latents that a denoiser predicted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import shutil
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy
+import torch
+from safetensors.torch import load_file
+
+from understudy.engines.toon_autoencoder import ToonAutoencoder
+
+from .crops import CANVAS, draw_crop, draw_whole, stack_entries
+from .muon import Muon
+from .pool import Entry, Pool
+from .reconstruction import (
+    CropBatch,
+    Reconstruction,
+    draw_reconstructions,
+    fit_patches,
+    measure_reconstruction,
+    prepare_crops,
+    prepare_pictures,
+)
+from .trainer import Trainer
+
+HELD_OUT_SEED = 10**9
+"""The first seed of what is measured on; training never comes so far."""
+HELD_OUT = 16
+FITTED = 400
+"""Pictures that the linear part is fitted to, and that tell the latents' mean and deviation."""
+_FITTED_SEED = 2 * 10**9
+
+
+def main() -> None:
+    """Train as the command line says."""
+    options = _read_options()
+    torch.set_flush_denormal(True)
+    torch.manual_seed(options.seed)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    predicted, picture_seeds = read_predictions(options.predictions) if options.predictions else (None, None)
+    fitted = draw_fitted(FITTED).to(device)
+    if predicted is None:
+        autoencoder = ToonAutoencoder().to(device)
+        fit_patches(autoencoder, fitted)
+    else:
+        autoencoder = ToonAutoencoder.from_pretrained(options.model).to(device)
+    trainer = make_trainer(
+        autoencoder,
+        options.folder,
+        learning_rate=options.learning_rate,
+        minutes=options.minutes,
+        decoder_only=predicted is not None,
+        compiled=options.compile,
+    )
+    resumed = trainer.resume()
+    trainer.log("start", {"resumed": resumed, "batch": options.batch, "device": str(device)})
+    held_out = stack_entries([draw_whole(HELD_OUT_SEED + number) for number in range(HELD_OUT)])
+    make_entry = partial(draw_crop, side=options.side, picture_seeds=picture_seeds)
+    seed = options.seed + trainer.step
+    rng = numpy.random.default_rng(seed)
+    with Pool(make_entry, options.pool, workers=options.workers, seed=seed, refresh=options.refresh) as pool:
+        pool.wait(0.25)
+        measured = trainer.seconds
+        until = trainer.seconds + 60 * options.sitting_minutes
+        trainer.rest()
+        while trainer.progress < 1 and trainer.seconds < until:
+            take_step(trainer, prepare_crops(pool.take(rng, options.batch), device, predicted), options.seed)
+            if trainer.seconds - measured > 60 * options.measure_every:
+                measured = trainer.seconds
+                keep(trainer, fitted, held_out)
+    keep(trainer, fitted, held_out)
+
+
+def read_predictions(path: Path) -> tuple[torch.Tensor, list[int]]:
+    """Latents (n, channels, h, w) that a denoiser predicted, and the seeds of the pictures that they
+    should be of (`crops.make_picture`): `latents` and `seeds` of a .safetensors or .npz file."""
+    if path.suffix == ".safetensors":
+        tensors = load_file(path)
+        return tensors["latents"], tensors["seeds"].tolist()
+    with numpy.load(path) as arrays:
+        return torch.from_numpy(arrays["latents"]), arrays["seeds"].tolist()
+
+
+def make_trainer(
+    autoencoder: ToonAutoencoder,
+    folder: Path,
+    *,
+    learning_rate: float,
+    minutes: float = float("inf"),
+    steps: int | None = None,
+    decoder_only: bool = False,
+    compiled: bool = False,
+) -> Trainer:
+    """What trains an autoencoder, or its decoder alone."""
+    autoencoder.encoder.requires_grad_(not decoder_only)
+    network = Reconstruction(autoencoder, compiled=compiled).to(memory_format=torch.channels_last)
+    encoder, decoder = autoencoder.encoder, autoencoder.decoder
+    ends = (encoder.linear, encoder.detail[0], encoder.detail[-1], decoder.sketch, decoder.leave)
+    return Trainer(
+        network.train(),
+        folder,
+        learning_rate=learning_rate,
+        minutes=minutes,
+        steps=steps,
+        average_decay=0.998,
+        optimizer=Muon(
+            [weight for weight in network.parameters() if weight.requires_grad],
+            lr=learning_rate,
+            plain=[weight for end in ends for weight in end.parameters()],
+        ),
+    )
+
+
+def take_step(trainer: Trainer, batch: CropBatch, seed: int) -> None:
+    """Learn from one batch; the errors in its latents are the same for the same step and seed."""
+    generator = torch.Generator().manual_seed((seed << 32) + trainer.step)
+    half = trainer.device.type == "cuda" or torch.cpu._is_amx_tile_supported()
+    with torch.autocast(trainer.device.type, torch.bfloat16, enabled=half):
+        loss, figures = trainer.network(batch, generator)
+    trainer.descend(loss, figures)
+
+
+def draw_fitted(count: int) -> torch.Tensor:
+    """Pictures on their canvas, (count, 3, 256, 256)."""
+    drawn = stack_entries([draw_crop(_FITTED_SEED + number, side=16) for number in range(count)])
+    return prepare_pictures(drawn["canvases"], torch.device("cpu"))
+
+
+def keep(trainer: Trainer, fitted: torch.Tensor, held_out: Entry) -> None:
+    """Write the checkpoint, the autoencoder with averaged weights, its figures and a sheet."""
+    trainer.save()
+    with trainer.averaged() as network:
+        finished = copy.deepcopy(network.autoencoder)
+    with torch.no_grad():
+        if network.learns_latents:
+            finished.set_statistics(torch.cat([finished.encode(some) for some in fitted.split(50)]))
+    finished.save_pretrained(trainer.folder / "model")
+    trainer.log("held out", measure_reconstruction(finished, held_out))
+    sheet = draw_reconstructions(finished, held_out)
+    sheet.save(trainer.folder / f"sheet_{trainer.step:07d}.png")
+    trainer.rest()
+
+
+def _read_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, default=Path("build/toon/autoencoder"))
+    parser.add_argument("--predictions", type=Path, help="go on with the decoder from these latents")
+    parser.add_argument("--model", type=Path, default=Path("build/toon/autoencoder/model"))
+    parser.add_argument("--minutes", type=float, required=True, help="the whole training, all sittings")
+    parser.add_argument("--sitting-minutes", type=float, default=float("inf"), help="stop after these")
+    parser.add_argument("--measure-every", type=float, default=10.0, help="minutes")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--side", type=int, default=CANVAS // 2, help="of a piece, pixels of the canvas")
+    parser.add_argument("--learning-rate", type=float, default=3e-3)
+    parser.add_argument(
+        "--pool", type=int, default=2000, help="pieces that are drawn and replayed, 1 MB each"
+    )
+    parser.add_argument("--refresh", type=float, default=12.0, help="pieces a second that are replaced")
+    parser.add_argument("--workers", type=int, default=1, help="processes that draw")
+    parser.add_argument("--threads", type=int, default=0, help="torch's; 0: its own choice")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--compile",
+        action=argparse.BooleanOptionalAction,
+        default=sys.platform == "linux" and shutil.which("g++") is not None,
+        help="fuse the loss with a compiler; on by default where there is one",
+    )
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from .attributes import answer_attributes, read_colours
 from .character import EXPRESSIONS, Character, change_character, make_character
-from .poses import VIEWS, Pose
+from .poses import VIEWS
 from .renderer import Shot, draw, make_shot
 
 GROUP = 4
@@ -53,6 +53,11 @@ def join_arrays(several: Sequence[Arrays]) -> Arrays:
     return {name: numpy.concatenate([arrays[name] for arrays in several]) for name in several[0]}
 
 
+def join_groups(stacked: Arrays) -> Arrays:
+    """The drawings of groups that a pool stacked along a first axis of their own."""
+    return {name: array.reshape(-1, *array.shape[2:]) for name, array in stacked.items()}
+
+
 def draw_shots(pairs: Sequence[tuple[Character, Shot]], side: int) -> Arrays:
     """Drawings of characters in shots, with everything that is asked of them."""
     drawn = [draw(character, shot, side, side, parts=True) for character, shot in pairs]
@@ -69,9 +74,3 @@ def draw_shots(pairs: Sequence[tuple[Character, Shot]], side: int) -> Arrays:
         "answers": numpy.array(answers, numpy.int8),
         "colours": numpy.stack([read_colours(character) for character, _ in pairs]),
     }
-
-
-def draw_poses(poses: Sequence[Pose], seed: int, side: int) -> Arrays:
-    """A drawing of a new character for each pose."""
-    rng = random.Random(seed)
-    return draw_shots([(make_character(rng), make_shot(rng, pose)) for pose in poses], side)

@@ -24,10 +24,10 @@ from understudy.pose.skeleton import visible_keypoints
 
 from .augmentation import Augmentation, Batch, augment
 from .character import make_character
-from .groups import Arrays, join_arrays
+from .groups import Arrays, join_arrays, join_groups
 from .muon import Muon
+from .pool import Pool
 from .poses import HELD_OUT_FAMILIES, TRAINING_FAMILIES, make_pose
-from .reel import Reel
 from .renderer import Style, draw, make_shot
 from .trainer import Trainer, count_time
 
@@ -180,12 +180,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         trainer.rest()
 
     rng = numpy.random.default_rng((options.seed, trainer.step))
-    first_seed = options.seed * 10**8 + trainer.step * options.batch
     draw_one = partial(draw_figure, side=side)
-    with Reel(draw_one, options.kept, workers=options.workers, first_seed=first_seed) as reel:
-        reel.wait()
+    with Pool(draw_one, options.pool, workers=options.workers, seed=options.seed + trainer.step) as pool:
+        pool.wait()
         for is_time_to_measure in count_time(trainer, options.sitting_minutes, options.measure_every):
-            learn_figures(trainer, reel.take(rng, options.batch), options.seed)
+            learn_figures(trainer, join_groups(pool.take(rng, options.batch)), options.seed)
             if is_time_to_measure():
                 keep()
     keep()
@@ -200,7 +199,7 @@ def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--measured", type=int, default=400, help="held-out drawings of each kind")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
-    parser.add_argument("--kept", type=int, default=16_000, help="drawings that are kept and shown again")
+    parser.add_argument("--pool", type=int, default=16_000, help="drawings that are made and replayed")
     parser.add_argument("--workers", type=int, default=2, help="processes that draw")
     parser.add_argument("--threads", type=int, default=0, help="torch's; 0: its own choice")
     parser.add_argument("--seed", type=int, default=0)

@@ -22,12 +22,12 @@ from .attributes import NONE, answer_attributes
 from .captions import write_caption, write_change
 from .character import EXPRESSIONS, change_character, make_character
 from .encoders import build_image_encoder, build_text_encoder, save_image_encoder, save_text_encoder, tokenize
-from .groups import GROUP, Arrays, draw_group, draw_lineup, join_arrays
+from .groups import GROUP, Arrays, draw_group, draw_lineup, join_arrays, join_groups
 from .measures import measure_identity, measure_prompts, measure_reading
 from .muon import Muon
+from .pool import Pool
 from .poses import VIEWS, make_pose
 from .pretraining import ImagePretraining, TextPretraining, prepare_pictures
-from .reel import Reel
 from .tokenizer import make_tokenizer
 from .trainer import Trainer, count_time
 
@@ -85,12 +85,11 @@ def train_image(options: argparse.Namespace) -> None:
         trainer.rest()
 
     rng = numpy.random.default_rng((options.seed, trainer.step))
-    first_seed = options.seed * 10**8 + trainer.step * options.batch
     draw = partial(draw_group, side=side)
-    with Reel(draw, options.kept, workers=options.workers, first_seed=first_seed) as reel:
-        reel.wait()
+    with Pool(draw, options.pool, workers=options.workers, seed=options.seed + trainer.step) as pool:
+        pool.wait()
         for is_time_to_measure in count_time(trainer, options.sitting_minutes, options.measure_every):
-            learn_pictures(trainer, reel.take(rng, options.batch // GROUP), options.seed)
+            learn_pictures(trainer, join_groups(pool.take(rng, options.batch // GROUP)), options.seed)
             if is_time_to_measure():
                 keep()
     keep()
@@ -166,7 +165,7 @@ def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--lineups", type=int, default=50, help="held-out characters to find among 50")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
-    parser.add_argument("--kept", type=int, default=8000, help="groups that are kept and shown again")
+    parser.add_argument("--pool", type=int, default=8000, help="groups that are drawn and replayed")
     parser.add_argument("--workers", type=int, default=2, help="processes that draw")
     parser.add_argument("--threads", type=int, default=0, help="torch's; 0: its own choice")
     parser.add_argument("--seed", type=int, default=0)

@@ -6,13 +6,18 @@ character without a hat has no colour of hat, and a picture from behind does not
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy
-import torch
 from numpy.typing import NDArray
 
 from . import character as vocabulary
 from .character import COLOURED, Character
 from .ink import Part
+
+if TYPE_CHECKING:
+    # Processes that draw need the answers and no torch: what is done to tensors imports it itself.
+    import torch
 
 NONE = -1
 """The answer where there is none."""
@@ -119,11 +124,15 @@ def read_colours(character: Character) -> NDArray[numpy.float32]:
 
 def measure_parts(parts: torch.Tensor) -> torch.Tensor:
     """The share of each part, (n, 13), in maps of parts (n, height, width), whole numbers."""
+    import torch
+
     return torch.stack([(parts == part).float().mean(dim=(1, 2)) for part in Part], dim=1)
 
 
 def hide_unseen(answers: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
     """The answers (n, len(NAMES)) that pictures with these shares of parts (n, 13) show; else NONE."""
+    import torch
+
     seen = shares >= LEAST_SHARE
     shown = torch.ones_like(answers, dtype=torch.bool)
     for name, parts in _SHOWN_BY.items():

@@ -10,9 +10,9 @@ import skia
 
 from .accessories import draw_tie
 from .body import HEIGHT, SIDES, Body, Trunk
-from .ink import Colour, Ink, Part, Point, darken, make_limb, make_oval, make_polygon, mix
-from .limbs import Cover, find_hip, find_shoulder, make_tube
-from .outlines import add_outline, find_hull, outline_trunk, round_corners
+from .ink import Colour, Ink, Part, Point, darken, make_blob, make_limb, make_oval, make_polygon, mix
+from .limbs import Cover, find_hip, find_shoulder, turn_clockwise
+from .outlines import add_outline, curve_through, find_hull, outline_trunk, round_corners
 from .patterns import draw_on_trunk, make_tube_pattern
 
 
@@ -47,6 +47,17 @@ LAYER_CUTS = {
 }
 _OPENING = {"shirt": 34.0, "jacket": 30.0, "vest": 36.0, "coat": 28.0, "cardigan": 32.0}
 """Degrees from the breastbone to the edge of an open layer."""
+
+_NECKLINES = {"tank top": 0.80, "shirt": 0.84, "polo shirt": 0.86, "dress": 0.84}
+"""How high the neckline is at the breastbone, where it is not just below the neck."""
+
+_TANK_EDGE = [
+    (sign * angle, height)
+    for angle, height in ((14, 0.82), (26, 0.9), (36, 1.06), (52, 1.06), (62, 0.84), (76, 0.68),
+                          (104, 0.68), (118, 0.84), (128, 1.06), (144, 1.06), (154, 0.96), (168, 0.9))
+    for sign in (-1, 1)
+]  # fmt: skip
+"""Angles and heights of the upper edge of a tank top: neckline, straps and armholes."""
 
 LEG_LENGTHS = {
     "jeans": 1.9, "trousers": 1.88, "shorts": 0.86, "leggings": 1.93, "dungarees": 1.88,
@@ -150,8 +161,10 @@ class Outfit:
         girths = self.body.girths
         half = max(girths.hips, self._leg_reach)
         depth = 0.82 * half
+        waist = girths.waist - 3
         trunk = Trunk(
-            self.body, [(-0.2, 0.8 * half, 0.8 * depth), (0.0, half, depth), (0.35, girths.waist, depth)]
+            self.body,
+            [(-0.2, 0.8 * half, 0.8 * depth), (0.0, half, depth), (0.35, waist, girths.depth * waist)],
         )
         path = skia.Path()
         add_outline(path, outline_trunk(trunk, [-0.17, -0.05, 0.1, 0.3]))
@@ -203,6 +216,8 @@ class Outfit:
             ink.shape(path, colour, shadow=(10.0, 4.0), decorate=lambda: self._decorate_top(ink))
         if character.top != "turtleneck":
             self._draw_neckline(ink)
+        if character.top == "hoodie":
+            self._draw_hood(ink)
         draw_tie(ink, self.body, self.top)
         with ink.of(Part.TOP):
             self._draw_collar(ink)
@@ -253,6 +268,8 @@ class Outfit:
         def decorate() -> None:
             draw_on_trunk(ink, trunk, character.layer_pattern, colour, hem, 1.1)
 
+            self._decorate_layer(ink)
+
         with ink.of(Part.LAYER):
             ink.shape(self.layer_path, colour, shadow=(10.0, 4.0), decorate=decorate)
         opening = _OPENING[character.layer]
@@ -267,7 +284,27 @@ class Outfit:
                     if trunk.sees(sign * opening, 0.4):
                         ink.line(edge, line, 1.6 * ink.line_width)
         with ink.of(Part.LAYER):
-            self._draw_lapels(ink, edges, opening)
+            self._draw_lapels(ink, opening)
+
+    def _decorate_layer(self, ink: Ink) -> None:
+        """Pockets, bands and buttons of a layer."""
+        trunk, kind = self.layer, self.character.layer
+        assert trunk is not None
+        assert self.layer_cut is not None
+        colour = self.colours["layer"]
+        line, hem, opening = ink.outline_colour(colour), self._find_hem(self.layer_cut), _OPENING[kind]
+        if kind == "jacket":
+            ink.line(trunk.trace_rim(hem + 0.08), line, ink.line_width)
+        if kind in ("jacket", "coat", "vest"):
+            height = 0.16 if kind != "coat" else -0.06
+            for sign in (-1, 1):
+                if trunk.sees(sign * 62, height):
+                    slit = [trunk.place(sign * 46, height), trunk.place(sign * 74, height + 0.05)]
+                    ink.line(slit, line, 1.4 * ink.line_width)
+        if kind in ("cardigan", "coat"):
+            for height in (0.5, 0.3, 0.1, -0.1):
+                if height > hem and trunk.sees(opening + 10, height):
+                    ink.fill(make_limb([trunk.place(opening + 9, height)], [4.5]), line)
 
     # Pieces
 
@@ -326,16 +363,16 @@ class Outfit:
         trunk = self.top
         hem = self._find_hem(self.top_cut)
         path = skia.Path()
-        add_outline(path, outline_trunk(trunk, [hem, *(h for h in (0.0, 0.2, 0.42, 0.6) if h > hem), 0.76]))
-        for sign in (-1, 1):
-            for angle in (42, 138):
-                if trunk.sees(sign * angle, 0.9):
-                    points = [
-                        trunk.place(sign * angle, 0.68),
-                        trunk.place(sign * angle, 0.94),
-                        trunk.place(sign * 90, 1.06),
-                    ]
-                    path.addPath(make_tube(points[:2], [20, 12]))
+        add_outline(path, outline_trunk(trunk, [hem, *(h for h in (0.0, 0.2, 0.42) if h > hem), 0.62]))
+        middle = trunk.find_middle(0.8)
+        edge = [trunk.place(a, h) for a, h in _TANK_EDGE if abs((a - middle + 180) % 360 - 180) < 90]
+        # The edge's list starts at the breastbone; what is seen may start anywhere on it.
+        angles = [a for a, _ in _TANK_EDGE if abs((a - middle + 180) % 360 - 180) < 90]
+        order = sorted(range(len(edge)), key=lambda i: (angles[i] - middle + 180) % 360)
+        first, last = trunk.find_middle(0.6) - 90, trunk.find_middle(0.6) + 90
+        points = [trunk.place(first, 0.55), trunk.place(first, 0.62), *(edge[i] for i in order)]
+        points += [trunk.place(last, 0.62), trunk.place(last, 0.55)]
+        path.addPath(make_polygon(turn_clockwise(points)))
         return path
 
     def _decorate_top(self, ink: Ink) -> None:
@@ -369,26 +406,25 @@ class Outfit:
         trunk = self.top
         if not trunk.sees(0, 0.95):
             return
-        deep = {"tank top": 0.80, "shirt": 0.84, "polo shirt": 0.86, "dress": 0.84}.get(
-            self.character.top, 0.90
-        )
-        left, right = self._find_neck_sides()
-        low = trunk.place(0, deep)
+        deep = _NECKLINES.get(self.character.top, 0.92)
+        rim = [trunk.place(angle, height) for angle, height in _trace_neckline(deep)]
         path = skia.Path()
-        path.moveTo(*left)
-        path.quadTo(*_corner(left, low, 0.9), *low)
-        path.quadTo(*_corner(right, low, 0.9), *right)
+        path.moveTo(*rim[0])
+        curve_through(path, rim)
         with ink.of(Part.SKIN):
             ink.stroke(path, ink.outline_colour(self.colours["top"]), 2 * ink.line_width)
             ink.fill(path, self._shade_neck(ink))
             ink.fill(self._neck_path, self._shade_neck(ink))
 
-    def _find_neck_sides(self) -> tuple[Point, Point]:
-        """Where the neck leaves the top, on the two sides of the outline."""
-        x, y = self.top.find_centre(1.04)
-        nx, ny = self.top.normal
-        half = self.body.girths.neck + 1
-        return (x - nx * half, y - ny * half), (x + nx * half, y + ny * half)
+    def _draw_hood(self, ink: Ink) -> None:
+        """The hood as it hangs on the back."""
+        trunk, colour = self.top, self.colours["top"]
+        if not trunk.sees(180, 0.9):
+            return
+        edge = ((-72, 1.08), (-88, 0.98), (-66, 0.82), (180, 0.66), (66, 0.82), (88, 0.98), (72, 1.08))
+        around = [trunk.place(180 - a if a != 180 else 180, h) for a, h in edge]
+        with ink.of(Part.TOP):
+            ink.shape(make_blob(turn_clockwise(around)), darken(colour, 0.92), shadow=(6.0, 5.0))
 
     def _draw_collar(self, ink: Ink) -> None:
         trunk, colour = self.top, self.colours["top"]
@@ -448,7 +484,7 @@ class Outfit:
         self.draw_top(ink)
         self.draw_bib(ink)
 
-    def _draw_lapels(self, ink: Ink, edges: list[list[Point]], opening: float) -> None:
+    def _draw_lapels(self, ink: Ink, opening: float) -> None:
         trunk, colour = self.layer, self.colours["layer"]
         assert trunk is not None
         kind = self.character.layer
@@ -498,6 +534,8 @@ class Outfit:
         return find_hull(points)
 
 
-def _corner(side: Point, low: Point, share: float) -> Point:
-    """A point between, nearer to below the side: what makes an opening round."""
-    return (side[0] + (low[0] - side[0]) * (1 - share), side[1] + (low[1] - side[1]) * share)
+def _trace_neckline(deep: float) -> list[tuple[float, float]]:
+    """Angles and heights of a neckline that is `deep` at the breastbone."""
+    high = 1.07
+    return [(-82, high), (-58, high - 0.35 * (high - deep)), (-25, deep), (25, deep),
+            (58, high - 0.35 * (high - deep)), (82, high)]  # fmt: skip

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import skia
 
@@ -127,20 +128,30 @@ class _Foot:
     ) -> None:
         """A closed shoe with its sole."""
         path = make_limb([self.heel, self.toe], [self.size, 0.9 * self.size])
-        x, y = self.down
 
         def decorate() -> None:
             if toe_cap is not None:
                 ink.fill(make_limb([mix(self.heel, self.toe, 1.32)], [0.78 * self.size]), toe_cap)
-            width = 2 * thickness
-            along = _unit(self.heel, self.toe)
-            back = (self.heel[0] - 60 * along[0], self.heel[1] - 60 * along[1])
-            front = (self.toe[0] + 60 * along[0], self.toe[1] + 60 * along[1])
-            a, b = self.size, 0.9 * self.size
-            ink.line([(back[0] + x * a, back[1] + y * a), (front[0] + x * b, front[1] + y * b)], sole, width)
+            ink.line(self._find_sole(), sole, 2 * thickness)
 
         with ink.of(Part.SHOES):
             ink.shape(path, colour, shadow=(0.0, 0.3 * self.size), decorate=decorate)
+
+    def _find_sole(self) -> list[Point]:
+        """The sole's edge: from heel to toes seen from the side, else across the nearer of the two."""
+        x, y = self.down
+        a, b = self.size, 0.9 * self.size
+        heel = (self.heel[0] + x * a, self.heel[1] + y * a)
+        toe = (self.toe[0] + x * b, self.toe[1] + y * b)
+        way = (self.toe[0] - self.heel[0], self.toe[1] - self.heel[1])
+        aside, ahead = way[1] * x - way[0] * y, way[0] * x + way[1] * y
+        if abs(aside) > 1.1 * abs(ahead):
+            along = _unit(heel, toe)
+            return [
+                (heel[0] - 60 * along[0], heel[1] - 60 * along[1]),
+                (toe[0] + 60 * along[0], toe[1] + 60 * along[1]),
+            ]
+        return _across(toe if ahead > 0 else heel, self.down, 60)
 
     def draw_shaft(self, ink: Ink, colour: Colour) -> None:
         """A boot's shaft over the shin."""
@@ -354,21 +365,26 @@ def _shade_tube(ink: Ink, points: Sequence[Point], halves: Sequence[float]) -> N
     """Shade the side of a limb that lies to the right or below."""
     if ink.parts or not ink.shading:
         return
+    ways = [_unit(a, b) for a, b in pairwise(points)]
+    sides = [1.0 if -0.9 * uy + 0.45 * ux > 0 else -1.0 for ux, uy in ways]
     path = skia.Path()
-    for (a, half_a), (b, half_b) in zip(
-        zip(points, halves, strict=True), list(zip(points, halves, strict=True))[1:], strict=False
-    ):
-        ux, uy = _unit(a, b)
-        side = 1.0 if -uy * 0.9 + ux * 0.45 > 0 else -1.0
-        nx, ny = -uy * side, ux * side
-        corners = [
-            (a[0] + nx * half_a, a[1] + ny * half_a), (b[0] + nx * half_b, b[1] + ny * half_b),
-            (b[0] + nx * half_b * 0.35, b[1] + ny * half_b * 0.35),
-            (a[0] + nx * half_a * 0.35, a[1] + ny * half_a * 0.35),
-        ]  # fmt: skip
-        corners = turn_clockwise(corners)
-        path.moveTo(*corners[0])
-        for corner in corners[1:]:
+    for index, ((ux, uy), side) in enumerate(zip(ways, sides, strict=True)):
+        corners: list[list[Point]] = [[], []]
+        for end in (index, index + 1):
+            # Where the next bone is shaded on the same side the two shades meet on one line.
+            other = index - 1 if end == index else index + 1
+            nx, ny = -uy * side, ux * side
+            if 0 <= other < len(ways) and sides[other] == side:
+                mx, my = nx - ways[other][1] * side, ny + ways[other][0] * side
+                size = max(0.3, 0.5 * (mx * mx + my * my))
+                nx, ny = mx / size, my / size
+            x, y = points[end]
+            half = halves[end]
+            corners[0].append((x + nx * half, y + ny * half))
+            corners[1].append((x + 0.35 * nx * half, y + 0.35 * ny * half))
+        band = turn_clockwise([*corners[0], *reversed(corners[1])])
+        path.moveTo(*band[0])
+        for corner in band[1:]:
             path.lineTo(*corner)
         path.close()
     ink.fill(path, (40, 20, 60), 0.15 * ink.shading)

@@ -28,15 +28,16 @@ def add_outline(path: skia.Path, sides: list[list[Point]]) -> None:
     if turn_clockwise([*up, *down]) != [*up, *down]:
         up, down, rim = down[::-1], up[::-1], rim[::-1]
     path.moveTo(*up[0])
-    _curve_through(path, up)
+    curve_through(path, up)
     path.lineTo(*down[0])
-    _curve_through(path, down)
+    curve_through(path, down)
     for point in rim[1:]:
         path.lineTo(*point)
     path.close()
 
 
-def _curve_through(path: skia.Path, points: list[Point]) -> None:
+def curve_through(path: skia.Path, points: list[Point]) -> None:
+    """Go on from the first point to the last, pulled by those between."""
     for first, second in itertools.pairwise(points):
         middle = second if second is points[-1] else mix(first, second, 0.5)
         path.quadTo(*first, *middle)

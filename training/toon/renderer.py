@@ -284,7 +284,7 @@ def _is_leg_raised(body: Body, side: str) -> bool:
     up = body.chest.up
     length = body.proportions.thigh * HEIGHT
     rise = sum((k - h) * u for h, k, u in zip(hip, knee, up, strict=True)) / length
-    return rise > -0.1 and knee[2] - hip[2] > -0.35 * length
+    return rise > 0.1 and knee[2] - hip[2] > -0.35 * length
 
 
 def _find_shadows(body: Body, ground: float) -> list[tuple[float, float]]:

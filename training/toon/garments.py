@@ -10,10 +10,18 @@ import skia
 
 from .accessories import draw_tie
 from .body import HEIGHT, SIDES, Body, Trunk
-from .ink import Colour, Ink, Part, Point, darken, make_blob, make_limb, make_oval, make_polygon, mix
+from .ink import Colour, Ink, Part, Point, darken, make_limb, make_oval, make_polygon, mix, mix_colours
 from .limbs import Cover, find_hip, find_shoulder, turn_clockwise
 from .outlines import add_outline, curve_through, find_hull, outline_trunk, round_corners
 from .patterns import draw_on_trunk, make_tube_pattern
+from .trimmings import (
+    OPENINGS,
+    decorate_layer,
+    decorate_top,
+    draw_bib,
+    draw_collar,
+    draw_lapels,
+)
 
 
 @dataclass(frozen=True)
@@ -45,10 +53,7 @@ LAYER_CUTS = {
     "coat": Cut(-0.66, 12, 1.94, (8, 10), 14),
     "cardigan": Cut(-0.32, 8, 1.94, (5, 8), 11),
 }
-_OPENING = {"shirt": 34.0, "jacket": 30.0, "vest": 36.0, "coat": 28.0, "cardigan": 32.0}
-"""Degrees from the breastbone to the edge of an open layer."""
-
-_NECKLINES = {"tank top": 0.80, "shirt": 0.84, "polo shirt": 0.86, "dress": 0.84}
+_NECKLINES = {"tank top": 0.80, "shirt": 0.84, "polo shirt": 0.86, "dress": 0.84, "turtleneck": 0.95}
 """How high the neckline is at the breastbone, where it is not just below the neck."""
 
 _TANK_EDGE = [
@@ -135,8 +140,9 @@ class Outfit:
             with ink.of(Part.TOP):
                 colour = darken(self.colours["top"], 0.88)
                 ink.shape(make_oval(x, y, self.body.girths.neck + 34, 30), colour)
-        with ink.of(Part.SKIN):
-            ink.shape(self._neck_path, self._shade_neck(ink))
+        part, colour = self._find_neck_colour(ink)
+        with ink.of(part):
+            ink.shape(self._neck_path, colour)
 
     @cached_property
     def _neck_path(self) -> skia.Path:
@@ -145,10 +151,11 @@ class Outfit:
         middle = mix(body.point("neck"), body.point("head"), 0.5)
         return make_limb([self.top.find_centre(0.97), middle], [half, half])
 
-    def _shade_neck(self, ink: Ink) -> Colour:
-        red, green, blue = self.colours["skin"]
-        share = 0.17 * ink.shading
-        return (red + (40 - red) * share, green + (20 - green) * share, blue + (60 - blue) * share)
+    def _find_neck_colour(self, ink: Ink) -> tuple[Part, Colour]:
+        """What covers the neck, and its colour in the head's shadow."""
+        high = self.character.top == "turtleneck"
+        part, colour = (Part.TOP, self.colours["top"]) if high else (Part.SKIN, self.colours["skin"])
+        return part, mix_colours(colour, (40, 20, 60), 0.17 * ink.shading)
 
     def draw_pelvis(self, ink: Ink) -> None:
         """The seat of the trousers, before the legs."""
@@ -205,57 +212,26 @@ class Outfit:
         """The top on the trunk, with what is on it."""
         character = self.character
         colour = self.colours["top"]
-        bare = character.top == "tank top"
-        if bare:
+
+        def decorate() -> None:
+            hem = self._find_hem(self.top_cut)
+            draw_on_trunk(ink, self.top, character.top_pattern, colour, hem, 1.1)
+            decorate_top(ink, character, self.top, hem)
+
+        if character.top == "tank top":
             with ink.of(Part.SKIN):
                 ink.shape(self.top_path, self.colours["skin"], shadow=(10.0, 4.0))
             path = self._make_tank_path()
         else:
             path = self.top_path
         with ink.of(Part.TOP):
-            ink.shape(path, colour, shadow=(10.0, 4.0), decorate=lambda: self._decorate_top(ink))
-        if character.top != "turtleneck":
-            self._draw_neckline(ink)
-        if character.top == "hoodie":
-            self._draw_hood(ink)
+            ink.shape(path, colour, shadow=(10.0, 4.0), decorate=decorate)
+        self._draw_neckline(ink)
         draw_tie(ink, self.body, self.top)
         with ink.of(Part.TOP):
-            self._draw_collar(ink)
-
-    def draw_bib(self, ink: Ink) -> None:
-        """The bib and straps of dungarees, over the top."""
-        if self.character.bottom != "dungarees" or self.character.top == "dress":
-            return
-        trunk, colour = self.top, self.colours["bottom"]
-        with ink.of(Part.BOTTOM):
-            band = [*trunk.trace_rim(-0.16), *reversed(trunk.trace_rim(0.26))]
-            with ink.clipped(self.top_path):
-                ink.shape(make_polygon(band), colour)
-                straps = skia.Path()
-                for sign in (-1, 1):
-                    for a, b in (((38, 0.74), (46, 1.06)), ((150, 0.24), (140, 1.06))):
-                        if trunk.sees(sign * a[0], a[1]):
-                            straps.moveTo(*trunk.place(sign * a[0], a[1]))
-                            straps.lineTo(*trunk.place(sign * b[0], b[1]))
-                ink.stroke(straps, ink.outline_colour(colour), 15 + 2 * ink.line_width)
-                ink.stroke(straps, colour, 15)
-                if trunk.sees(-52, 0.5) or trunk.sees(52, 0.5):
-                    low, high = trunk.trace_around(0.2, -58, 58, 5), trunk.trace_around(0.76, 48, -48, 5)
-                    ink.shape(make_polygon([*low, *high]), colour)
-                    ink.fill(
-                        make_polygon(
-                            [*trunk.trace_around(0.16, -58, 58, 5), *trunk.trace_around(0.24, 58, -58, 5)]
-                        ),
-                        colour,
-                    )
-                    pocket = [
-                        trunk.place(*p) for p in ((-24, 0.62), (-24, 0.4), (0, 0.34), (24, 0.4), (24, 0.62))
-                    ]
-                    if trunk.sees(0, 0.5):
-                        ink.line([*pocket, pocket[0]], ink.outline_colour(colour), ink.line_width)
-                    for angle in (-38, 38):
-                        if trunk.sees(angle, 0.7):
-                            ink.fill(make_limb([trunk.place(angle, 0.7)], [5]), (240, 210, 110))
+            draw_collar(ink, character, self.top)
+        if character.bottom == "dungarees" and character.top != "dress":
+            draw_bib(ink, character, self.top, self.top_path)
 
     def draw_layer(self, ink: Ink) -> None:
         """The open layer over the top: all of it, then the gap in which the top is seen again."""
@@ -267,12 +243,11 @@ class Outfit:
 
         def decorate() -> None:
             draw_on_trunk(ink, trunk, character.layer_pattern, colour, hem, 1.1)
-
-            self._decorate_layer(ink)
+            decorate_layer(ink, character, trunk, hem)
 
         with ink.of(Part.LAYER):
             ink.shape(self.layer_path, colour, shadow=(10.0, 4.0), decorate=decorate)
-        opening = _OPENING[character.layer]
+        opening = OPENINGS[character.layer]
         edges = [self._trace_opening(sign * opening, hem) for sign in (-1, 1)]
         if trunk.sees(-opening, 0.4) or trunk.sees(opening, 0.4) or trunk.sees(0, 0.4):
             gap = make_polygon([*edges[0], *reversed(edges[1])])
@@ -284,27 +259,7 @@ class Outfit:
                     if trunk.sees(sign * opening, 0.4):
                         ink.line(edge, line, 1.6 * ink.line_width)
         with ink.of(Part.LAYER):
-            self._draw_lapels(ink, opening)
-
-    def _decorate_layer(self, ink: Ink) -> None:
-        """Pockets, bands and buttons of a layer."""
-        trunk, kind = self.layer, self.character.layer
-        assert trunk is not None
-        assert self.layer_cut is not None
-        colour = self.colours["layer"]
-        line, hem, opening = ink.outline_colour(colour), self._find_hem(self.layer_cut), _OPENING[kind]
-        if kind == "jacket":
-            ink.line(trunk.trace_rim(hem + 0.08), line, ink.line_width)
-        if kind in ("jacket", "coat", "vest"):
-            height = 0.16 if kind != "coat" else -0.06
-            for sign in (-1, 1):
-                if trunk.sees(sign * 62, height):
-                    slit = [trunk.place(sign * 46, height), trunk.place(sign * 74, height + 0.05)]
-                    ink.line(slit, line, 1.4 * ink.line_width)
-        if kind in ("cardigan", "coat"):
-            for height in (0.5, 0.3, 0.1, -0.1):
-                if height > hem and trunk.sees(opening + 10, height):
-                    ink.fill(make_limb([trunk.place(opening + 9, height)], [4.5]), line)
+            draw_lapels(ink, character, trunk)
 
     # Pieces
 
@@ -332,7 +287,10 @@ class Outfit:
         return Trunk(self.body, profile)
 
     def _find_hem(self, cut: Cut) -> float:
-        """The hem's height: where the thighs are raised the cloth gathers at the hips."""
+        """The hem's height: where the thighs are raised the cloth gathers at the hips, and a bib is
+        worn over it."""
+        if cut is self.top_cut and self.character.bottom == "dungarees" and self.character.top != "dress":
+            return 0.14
         return cut.hem + (max(cut.hem, -0.04) - cut.hem) * self._sitting
 
     @cached_property
@@ -375,34 +333,8 @@ class Outfit:
         path.addPath(make_polygon(turn_clockwise(points)))
         return path
 
-    def _decorate_top(self, ink: Ink) -> None:
-        character, trunk = self.character, self.top
-        colour = self.colours["top"]
-        hem = self._find_hem(self.top_cut)
-        draw_on_trunk(ink, trunk, character.top_pattern, colour, hem, 1.1)
-        line = ink.outline_colour(colour)
-        if character.top == "shirt" and trunk.sees(0, 0.5):
-            ink.line(trunk.trace(0, hem, 1.0), line, ink.line_width)
-            for height in (0.72, 0.48, 0.24, 0.0):
-                ink.fill(make_limb([trunk.place(5, height)], [4.0]), line)
-        elif character.top == "polo shirt" and trunk.sees(0, 0.8):
-            ink.line(trunk.trace(0, 0.66, 1.0), line, ink.line_width)
-            ink.fill(make_limb([trunk.place(4, 0.76)], [3.6]), line)
-        elif character.top in ("sweater", "hoodie"):
-            ink.line(trunk.trace_rim(hem + 0.07), line, ink.line_width)
-        if character.top == "hoodie":
-            if trunk.sees(0, 0.2):
-                pocket = [trunk.place(*p) for p in ((-30, 0.34), (-48, 0.02), (48, 0.02), (30, 0.34))]
-                ink.line(pocket, line, ink.line_width)
-            string = (246, 246, 246) if sum(colour) < 620 else (130, 130, 140)
-            for angle in (-13, 13):
-                if trunk.sees(angle, 0.8):
-                    ink.line(trunk.trace(angle, 0.62, 0.95), string, 5.5)
-        elif character.top == "dress":
-            ink.line(trunk.trace_rim(0.36), darken(colour, 0.62), 11)
-
     def _draw_neckline(self, ink: Ink) -> None:
-        """The skin in the neck's opening: it faces forward and is gone from behind."""
+        """The neck's opening, or its high collar: it faces forward and is gone from behind."""
         trunk = self.top
         if not trunk.sees(0, 0.95):
             return
@@ -411,58 +343,11 @@ class Outfit:
         path = skia.Path()
         path.moveTo(*rim[0])
         curve_through(path, rim)
-        with ink.of(Part.SKIN):
+        part, colour = self._find_neck_colour(ink)
+        with ink.of(part):
             ink.stroke(path, ink.outline_colour(self.colours["top"]), 2 * ink.line_width)
-            ink.fill(path, self._shade_neck(ink))
-            ink.fill(self._neck_path, self._shade_neck(ink))
-
-    def _draw_hood(self, ink: Ink) -> None:
-        """The hood as it hangs on the back."""
-        trunk, colour = self.top, self.colours["top"]
-        if not trunk.sees(180, 0.9):
-            return
-        edge = ((-72, 1.08), (-88, 0.98), (-66, 0.82), (180, 0.66), (66, 0.82), (88, 0.98), (72, 1.08))
-        around = [trunk.place(180 - a if a != 180 else 180, h) for a, h in edge]
-        with ink.of(Part.TOP):
-            ink.shape(make_blob(turn_clockwise(around)), darken(colour, 0.92), shadow=(6.0, 5.0))
-
-    def _draw_collar(self, ink: Ink) -> None:
-        trunk, colour = self.top, self.colours["top"]
-        half = self.body.girths.neck
-        match self.character.top:
-            case "turtleneck":
-                low, high = self.top.find_centre(1.02), self.top.find_centre(1.16)
-                nx, ny = trunk.normal
-                ends = [
-                    (p[0] + s * nx * (half + 5), p[1] + s * ny * (half + 5))
-                    for p in (low, high)
-                    for s in (-1, 1)
-                ]
-                ink.shape(make_polygon([ends[0], ends[1], ends[3], ends[2]]), colour)
-                ink.fill(
-                    make_limb([mix(ends[0], ends[1], 0.15), mix(ends[0], ends[1], 0.85)], [7, 7]), colour
-                )
-            case "shirt" | "polo shirt":
-                for sign in (-1, 1):
-                    if trunk.sees(sign * 20, 0.95):
-                        points = [
-                            trunk.place(sign * 4, 0.86),
-                            trunk.place(sign * 62, 1.09),
-                            trunk.place(sign * 60, 0.96),
-                            trunk.place(sign * 30, 0.80),
-                        ]
-                        ink.shape(make_polygon(points), colour)
-            case "hoodie":
-                for sign in (-1, 1):
-                    points = [
-                        trunk.place(sign * 2, 0.86),
-                        trunk.place(sign * 40, 0.90),
-                        trunk.place(sign * 80, 1.04),
-                        trunk.place(sign * 70, 1.14),
-                        trunk.place(sign * 30, 1.0),
-                    ]
-                    if trunk.sees(sign * 40, 0.95):
-                        ink.shape(round_corners(points, 8.0), colour)
+            ink.fill(path, colour)
+            ink.fill(self._neck_path, colour)
 
     def _trace_opening(self, angle: float, hem: float) -> list[Point]:
         assert self.layer is not None
@@ -482,23 +367,6 @@ class Outfit:
                     ink.line_width,
                 )
         self.draw_top(ink)
-        self.draw_bib(ink)
-
-    def _draw_lapels(self, ink: Ink, opening: float) -> None:
-        trunk, colour = self.layer, self.colours["layer"]
-        assert trunk is not None
-        kind = self.character.layer
-        if kind in ("jacket", "coat", "shirt"):
-            for sign in (-1, 1):
-                if not trunk.sees(sign * opening, 0.8):
-                    continue
-                low = 0.52 if kind == "coat" else 0.74
-                points = [
-                    trunk.place(sign * opening, low), trunk.place(sign * (opening + 34), 0.86),
-                    trunk.place(sign * (opening + 42), 1.08), trunk.place(sign * opening * 1.45, 1.09),
-                    trunk.place(sign * opening, 0.92),
-                ]  # fmt: skip
-                ink.shape(make_polygon(points), colour)
 
     @cached_property
     def _skirt_trunk(self) -> Trunk:

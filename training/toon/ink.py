@@ -170,6 +170,12 @@ def darken(colour: Colour, share: float) -> Colour:
     return (colour[0] * share, colour[1] * share, colour[2] * share)
 
 
+def mix_colours(first: Colour, second: Colour, share: float) -> Colour:
+    """The colour at `share` of the way from the first to the second."""
+    red, green, blue = (a + (b - a) * share for a, b in zip(first, second, strict=True))
+    return (red, green, blue)
+
+
 def mix(first: Point, second: Point, share: float) -> Point:
     """The point at `share` of the way from the first to the second."""
     return (first[0] + (second[0] - first[0]) * share, first[1] + (second[1] - first[1]) * share)

@@ -222,7 +222,6 @@ def _draw_figure(ink: Ink, body: Body, shot: Shot, ground: float) -> None:
     outfit.draw_skirt(ink)
     outfit.draw_neck(ink)
     outfit.draw_top(ink)
-    outfit.draw_bib(ink)
     outfit.draw_layer(ink)
     draw_straps(ink, body, outer)
     if packed and not faces_viewer(body):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import skia
 
-from .ink import Colour, Ink, darken, make_blob, make_oval, make_polygon
+from .ink import Colour, Ink, darken, make_blob, make_oval, make_polygon, mix_colours
 
 SCENES = (
     "plain", "floor", "gradient", "room", "park", "street", "beach", "hills", "night", "snow",
@@ -266,12 +266,6 @@ class _Backdrop:
             path.addCircle(x + dx * size, y - 0.4 * radius * size, radius * size)
         path.addRect(skia.Rect(x - 0.09 * size, y - 0.015 * size, x + 0.1 * size, y + 0.016 * size))
         self.ink.fill(path, (248, 250, 252))
-
-
-def mix_colours(first: Colour, second: Colour, share: float) -> Colour:
-    """The colour at `share` of the way from the first to the second."""
-    red, green, blue = (a + (b - a) * share for a, b in zip(first, second, strict=True))
-    return (red, green, blue)
 
 
 def _to_skia(colour: Colour) -> int:

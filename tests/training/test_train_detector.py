@@ -1,16 +1,16 @@
 import numpy
 import torch
 from PIL import Image
-from training.toon.groups import join_arrays
-from training.toon.poses import HELD_OUT_FAMILIES
-from training.toon.train_detector import (
+from training.toon.detection import (
     DetectorTraining,
     draw_figure,
-    learn_figures,
     measure_detector,
     prepare_figures,
     spread_keypoints,
 )
+from training.toon.groups import join_arrays
+from training.toon.poses import HELD_OUT_FAMILIES
+from training.toon.train_detector import learn_figures
 from training.toon.trainer import Trainer
 
 from understudy.engines.detector import PoseDetector

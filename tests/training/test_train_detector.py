@@ -3,12 +3,11 @@ import torch
 from PIL import Image
 from training.toon.detection import (
     DetectorTraining,
-    draw_figure,
     measure_detector,
     prepare_figures,
     spread_keypoints,
 )
-from training.toon.groups import join_arrays
+from training.toon.groups import draw_figure, join_arrays
 from training.toon.poses import HELD_OUT_FAMILIES
 from training.toon.train_detector import learn_figures
 from training.toon.trainer import Trainer

@@ -6,9 +6,6 @@ small and cut off, and some that show nobody. Knows tensors; nothing of files or
 
 from __future__ import annotations
 
-import random
-from collections.abc import Sequence
-
 import numpy
 import torch
 from torch import nn
@@ -19,10 +16,7 @@ from understudy.pose.scores import score_pck
 from understudy.pose.skeleton import visible_keypoints
 
 from .augmentation import Augmentation, Batch, augment
-from .character import make_character
 from .groups import Arrays
-from .poses import TRAINING_FAMILIES, make_pose
-from .renderer import Style, draw, make_shot
 
 CHANGES = Augmentation(
     zoom=(0.6, 1.4), shift=0.15, turn=25.0, tint=0.25, plain=0.15, blurred=0.4, noisy=0.35, recoloured=0.25,
@@ -64,19 +58,6 @@ def spread_keypoints(skeletons: torch.Tensor, cells: int) -> torch.Tensor:
     away = cells * skeletons[:, :, :2, None] - middles
     bells = torch.softmax(-(away**2) / (2 * _SPREAD**2), dim=-1)
     return (bells[:, :, 1, :, None] * bells[:, :, 0, None, :]).flatten(2)
-
-
-def draw_figure(seed: int, side: int, families: Sequence[str] = TRAINING_FAMILIES) -> Arrays:
-    """One drawing, (1, ...) each: pictures, parts and skeletons as in `groups.Arrays`."""
-    rng = random.Random(seed)
-    style = Style(rng.uniform(2.0, 7.0), rng.random() ** 0.5, rng.random())
-    shot = make_shot(rng, make_pose(rng, families), style=style)
-    drawing = draw(make_character(rng), shot, side, side, parts=True)
-    return {
-        "pictures": drawing.picture[None],
-        "parts": drawing.parts[None],
-        "skeletons": (drawing.skeleton / (side, side, 1))[None].astype(numpy.float32),
-    }
 
 
 def prepare_figures(arrays: Arrays, device: torch.device, generator: torch.Generator | None = None) -> Batch:

@@ -1,4 +1,4 @@
-"""Drawings in groups that tell characters apart: what encoders and detectors learn from.
+"""Drawings that encoders and the detector learn from, single and in groups that tell characters apart.
 
 A group is four drawings: two of a character, and two of one that differs from it in one
 attribute. Each is another shot: pose, view, expression, scene, style.
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from .attributes import answer_attributes, read_colours
 from .character import EXPRESSIONS, Character, change_character, make_character
-from .poses import VIEWS
-from .renderer import Shot, draw, make_shot
+from .poses import TRAINING_FAMILIES, VIEWS, make_pose
+from .renderer import Shot, Style, draw, make_shot
 
 GROUP = 4
 """Drawings of a group."""
@@ -73,4 +73,17 @@ def draw_shots(pairs: Sequence[tuple[Character, Shot]], side: int) -> Arrays:
         ),
         "answers": numpy.array(answers, numpy.int8),
         "colours": numpy.stack([read_colours(character) for character, _ in pairs]),
+    }
+
+
+def draw_figure(seed: int, side: int, families: Sequence[str] = TRAINING_FAMILIES) -> Arrays:
+    """One drawing in any style, (1, ...) each: pictures, parts and skeletons as in `Arrays`."""
+    rng = random.Random(seed)
+    style = Style(rng.uniform(2.0, 7.0), rng.random() ** 0.5, rng.random())
+    shot = make_shot(rng, make_pose(rng, families), style=style)
+    drawing = draw(make_character(rng), shot, side, side, parts=True)
+    return {
+        "pictures": drawing.picture[None],
+        "parts": drawing.parts[None],
+        "skeletons": (drawing.skeleton / (side, side, 1))[None].astype(numpy.float32),
     }

@@ -16,8 +16,8 @@ import torch
 
 from understudy.engines.toon_detector import ToonDetector
 
-from .detection import DetectorTraining, draw_figure, measure_detector, prepare_figures
-from .groups import Arrays, join_arrays, join_groups
+from .detection import DetectorTraining, measure_detector, prepare_figures
+from .groups import Arrays, draw_figure, join_arrays, join_groups
 from .muon import Muon
 from .pool import Pool
 from .poses import HELD_OUT_FAMILIES, TRAINING_FAMILIES

@@ -183,7 +183,10 @@ def _join_list(telling: _Telling, rng: random.Random) -> str:
 def _join_with(telling: _Telling, rng: random.Random) -> str:
     """a young man with a beard and light skin, wearing a white t-shirt and brown boots, waving"""
     article = "the" if rng.random() < 0.3 else _choose_article(telling.person)
-    early = telling.asides[: rng.choice((0, 1))]
+    # "a man waving with ..." reads well, "a man front view with ..." does not.
+    first = telling.asides[0].split()[0] if telling.asides else ""
+    follows = first.endswith("ing") or first in ("with", "in", "at", "on", "from")
+    early = telling.asides[:1] if follows and rng.random() < 0.6 else []
     parts = []
     if telling.head:
         parts.append(f"with {_enumerate(telling.head, rng)}")

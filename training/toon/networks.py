@@ -15,9 +15,13 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 CANVAS = 128
-"""Side of the square canvas in pixels; other shapes have about its area."""
+"""Side of the square canvas in pixels, as pipelines count it and skeletons are drawn; other shapes
+have about its area."""
 PATCH = 8
 """Pixels of the canvas, each way, to one latent pixel."""
+PICTURE_PATCH = 16
+"""Pixels of a picture, each way, that the autoencoder encodes as one latent pixel: pictures have twice
+the canvas's pixels, because skeletons tell enough at half of it and cost a quarter."""
 LATENT_CHANNELS = 32
 CONDITION_WIDTH = 192
 """Channels of text states and of image tokens, and so of the cross-attention."""

@@ -1,0 +1,63 @@
+"""Lessons: what the denoiser is shown, and what is left out of it."""
+
+import numpy as np
+import pytest
+import torch
+from training.toon.encoders import build_image_encoder
+from training.toon.lessons import Drops, Lessons
+from training.toon.networks import PATCH, PICTURE_PATCH
+from training.toon.tokenizer import make_tokenizer
+
+from understudy.engines.toon_autoencoder import ToonAutoencoder
+
+
+@pytest.fixture(scope="module")
+def lessons():
+    torch.manual_seed(0)
+    made = Lessons(
+        ToonAutoencoder().eval(),
+        build_image_encoder(width=32, layers=1, heads=2).eval(),
+        make_tokenizer(),
+        count=24,
+        workers=1,
+        seed=0,
+        device=torch.device("cpu"),
+    )
+    with made:
+        made.wait(1.0)
+        yield made
+
+
+def test_with_nothing_left_out_all_conditions_are_there(lessons):
+    batch = lessons.take(np.random.default_rng(0), 4, Drops(0, 0, 0, 0))
+    height, width = batch.latents.shape[2:]
+    assert batch.pictures.shape == (4, 3, PICTURE_PATCH * height, PICTURE_PATCH * width)
+    assert batch.conditions.skeletons.shape == (4, 3, PATCH * height, PATCH * width)
+    assert batch.parts.shape == (4, 2 * height, 2 * width)
+    assert batch.conditions.text_given.all()
+    assert len({tuple(row) for row in batch.conditions.token_ids.tolist()}) > 1
+    assert (batch.conditions.image_states != lessons.empty_states).flatten(1).any(dim=1).all()
+    assert (batch.conditions.skeletons.flatten(1).max(dim=1).values > 0.3).all()
+
+
+def test_what_is_left_out_is_left_out(lessons):
+    rng = np.random.default_rng(1)
+    bare = lessons.take(rng, 4, Drops(reference=1, text=1, empty_text=0, skeleton=1)).conditions
+    assert not bare.text_given.any()
+    assert torch.equal(bare.image_states, lessons.empty_states.expand(4, -1, -1))
+    assert not bare.skeletons.any()
+    silent = lessons.take(rng, 4, Drops(reference=0, text=0, empty_text=1, skeleton=0)).conditions
+    assert silent.text_given.all()
+    assert torch.equal(silent.token_ids, lessons._empty_prompt.expand(4, -1))
+
+
+def test_held_out_lessons_are_the_same_each_time(lessons):
+    once, again = lessons.hold_out(2), lessons.hold_out(2)
+    assert torch.equal(once.latents, again.latents)
+    assert torch.equal(once.conditions.token_ids, again.conditions.token_ids)
+    assert not torch.equal(once.pictures[0], once.pictures[1])
+
+
+def test_pictures_come_back_at_their_size(lessons):
+    held_out = lessons.hold_out(1)
+    assert lessons.decode(held_out.latents).shape == held_out.pictures.shape

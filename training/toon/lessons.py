@@ -1,0 +1,178 @@
+"""What the denoiser learns from, as tensors: samples that a pool keeps, encoded as they are taken.
+
+Encoding each time costs a tenth of a step, and lets references differ each time they are shown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Self
+
+import numpy
+import torch
+from transformers import CLIPTokenizer, CLIPVisionModelWithProjection
+
+from understudy.engines.toon_autoencoder import ToonAutoencoder
+
+from .augmentation import Augmentation, augment
+from .augmentation import Batch as Drawings
+from .denoiser import Conditions
+from .encoders import encode_pictures, tokenize
+from .networks import PICTURE_PATCH
+from .pool import Entry, Pool
+from .poses import HELD_OUT_FAMILIES
+from .samples import SHAPES, draw_sample, read_texts
+
+HELD_OUT_SEED = 10**9
+"""The first seed of what is only looked at."""
+
+_REFERENCE_CHANGES = Augmentation(zoom=(0.85, 1.3), shift=0.08, turn=5, tint=0.05, plain=0.0)
+
+
+@dataclass(frozen=True)
+class Drops:
+    """How often what is left out, so that every condition works without the others."""
+
+    reference: float = 0.12
+    text: float = 0.12
+    empty_text: float = 0.15
+    skeleton: float = 0.08
+
+
+@dataclass
+class Batch:
+    """Lessons as tensors: `latents` and `parts` to learn, and what they are drawn by.
+
+    The pictures, -1 to 1, are what was encoded: the targets (n, 3, h, w) and the references
+    (n, 3, 192, 192).
+    """
+
+    latents: torch.Tensor
+    parts: torch.Tensor
+    conditions: Conditions
+    pictures: torch.Tensor
+    references: torch.Tensor
+
+
+class Lessons:
+    """Lessons without end. Used as a context: the processes that draw end with it."""
+
+    def __init__(
+        self,
+        autoencoder: ToonAutoencoder,
+        image_encoder: CLIPVisionModelWithProjection,
+        tokenizer: CLIPTokenizer,
+        *,
+        count: int,
+        workers: int,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        """`count` samples are kept, of all shapes together; each shape has a process at the least."""
+        self.device = device
+        self.tokenizer = tokenizer
+        self._autoencoder, self._image_encoder = autoencoder, image_encoder
+        self._generator = torch.Generator(device).manual_seed(seed)
+        self._empty_prompt = tokenize(tokenizer, [""], device)
+        self._pools = {
+            shape: Pool(
+                partial(draw_sample, width=shape[0], height=shape[1]),
+                max(1, round(share * count)),
+                workers=max(1, round(share * workers)),
+                seed=seed + number,
+            )
+            for number, (shape, share) in enumerate(SHAPES.items())
+        }
+        side = image_encoder.config.image_size
+        with torch.no_grad():
+            nothing = torch.zeros(1, 3, side, side, device=device)
+            self.empty_states = encode_pictures(image_encoder, nothing)[0]
+
+    def __enter__(self) -> Self:
+        for pool in self._pools.values():
+            pool.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        for pool in self._pools.values():
+            pool.close()
+
+    def wait(self, share: float) -> None:
+        """Wait until that share of the samples is drawn."""
+        for pool in self._pools.values():
+            pool.wait(share)
+
+    def take(self, rng: numpy.random.Generator, count: int, drops: Drops) -> Batch:
+        """A batch of one shape, at random."""
+        shape = list(SHAPES)[rng.choice(len(SHAPES), p=list(SHAPES.values()))]
+        samples = self._pools[shape].take(rng, count)
+        captions = samples["captions"][numpy.arange(count), rng.integers(4, size=count)]
+        told = rng.random(count)
+        samples["skeleton_picture"][rng.random(count) < drops.skeleton] = 0
+        return self._encode(
+            samples,
+            captions,
+            empty=told < drops.empty_text,
+            text_given=(told < drops.empty_text) | (told >= drops.empty_text + drops.text),
+            reference_given=rng.random(count) >= drops.reference,
+            generator=self._generator,
+        )
+
+    def hold_out(self, count: int) -> Batch:
+        """Lessons of characters and poses that training never sees, nothing left out."""
+        drawn = [
+            draw_sample(HELD_OUT_SEED + number, families=HELD_OUT_FAMILIES, changed_share=0.0)
+            for number in range(count)
+        ]
+        samples = {name: numpy.stack([sample[name] for sample in drawn]) for name in drawn[0]}
+        every = numpy.ones(count, bool)
+        return self._encode(
+            samples, samples["captions"][:, 0], empty=~every, text_given=every, reference_given=every
+        )
+
+    @torch.no_grad()
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Pictures of latents, -1 to 1, as large as those that were encoded."""
+        pictures = [self._autoencoder.decode(one[None].float(), return_dict=False)[0] for one in latents]
+        size = [PICTURE_PATCH * side for side in latents.shape[2:]]
+        return torch.nn.functional.interpolate(torch.cat(pictures), size=size, mode="area")
+
+    @torch.no_grad()
+    def _encode(
+        self,
+        samples: Entry,
+        captions: numpy.ndarray,
+        *,
+        empty: numpy.ndarray,
+        text_given: numpy.ndarray,
+        reference_given: numpy.ndarray,
+        generator: torch.Generator | None = None,
+    ) -> Batch:
+        pictures = self._read_pixels(samples["picture"])
+        references = self._read_pixels(samples["reference"])
+        if generator is not None:
+            parts = torch.from_numpy(samples["reference_parts"]).to(self.device)
+            shown = Drawings(references, parts, torch.zeros(len(parts), 18, 3, device=self.device))
+            references = augment(shown, _REFERENCE_CHANGES, generator).pictures
+        states = encode_pictures(self._image_encoder, references)[0]
+        given, bare = (torch.from_numpy(which).to(self.device) for which in (reference_given, empty))
+        token_ids = tokenize(self.tokenizer, read_texts(captions), self.device)
+        conditions = Conditions(
+            token_ids=torch.where(bare[:, None], self._empty_prompt, token_ids),
+            text_given=torch.from_numpy(text_given).to(self.device, torch.float32),
+            image_states=torch.where(given[:, None, None], states, self.empty_states),
+            skeletons=(self._read_pixels(samples["skeleton_picture"]) + 1) / 2,
+        )
+        return Batch(
+            latents=self._autoencoder.encode(pictures),
+            parts=torch.from_numpy(samples["parts"]).to(self.device).long(),
+            conditions=conditions,
+            pictures=pictures,
+            references=references,
+        )
+
+    def _read_pixels(self, pictures: numpy.ndarray) -> torch.Tensor:
+        tensor = torch.from_numpy(pictures).to(self.device, non_blocking=True)
+        pixels = tensor.permute(0, 3, 1, 2).float() / 127.5 - 1
+        return pixels.contiguous(memory_format=torch.channels_last)

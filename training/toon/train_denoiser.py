@@ -1,0 +1,167 @@
+"""Train the denoiser: `python -m training.toon.train_denoiser --minutes 600`.
+
+Autoencoder and image encoder are trained before and stay as they are; the text encoder goes on
+learning. What is rendered is encoded once and kept beside the pool until the entry changes.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy
+import torch
+from diffusers.utils.logging import set_verbosity_error
+from PIL import Image
+from torch.nn import functional
+
+from understudy.engines.toon_autoencoder import ToonAutoencoder
+
+from .denoiser import Conditions, Denoiser
+from .encoders import load_image_encoder, load_text_encoder, save_text_encoder
+from .lessons import Batch, Drops, Lessons
+from .muon import Muon
+from .networks import save_ip_adapter, strip_ip_adapter
+from .trainer import Trainer
+
+MEASURE_EVERY_MINUTES = 15
+"""Training minutes from one sample grid and checkpoint to the next."""
+MEASURED_STEPS = (999, 900, 700, 400, 100)
+"""The denoising steps at which the held-out error is told."""
+
+
+def main() -> None:
+    """Train as the command line says."""
+    options = _read_options()
+    set_verbosity_error()
+    torch.manual_seed(options.seed)
+    torch.set_flush_denormal(True)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.backends.cuda.matmul.allow_tf32 = True
+    text_encoder, tokenizer = load_text_encoder(options.encoders)
+    denoiser = Denoiser(text_encoder.requires_grad_(True)).to(device).train()
+    trainer = Trainer(
+        denoiser,
+        options.folder,
+        learning_rate=options.learning_rate,
+        minutes=options.minutes,
+        average_decay=options.average_decay,
+        optimizer=choose_optimizer(denoiser, options.learning_rate),
+    )
+    resumed = trainer.resume()
+    lessons = Lessons(
+        ToonAutoencoder.from_pretrained(options.autoencoder).eval().to(device),
+        load_image_encoder(options.encoders).eval().to(device),
+        tokenizer,
+        count=options.pool,
+        workers=options.workers,
+        seed=options.seed + trainer.step,
+        device=device,
+    )
+    trainer.log("start", {"resumed": resumed, "batch": options.batch, "device": str(device)})
+    examples = lessons.hold_out(12)
+    generator = torch.Generator().manual_seed(options.seed + trainer.step)
+    rng = numpy.random.default_rng(options.seed + trainer.step)
+    measured_at = trainer.seconds
+    until = trainer.seconds + 60 * options.sitting_minutes
+    trainer.rest()
+    with lessons:
+        lessons.wait(0.05)
+        trainer.rest()
+        while trainer.progress < 1 and trainer.seconds < until:
+            batch = lessons.take(rng, options.batch, Drops())
+            with trainer.in_precision():
+                loss, figures = denoiser.measure_loss(batch.latents, batch.parts, batch.conditions, generator)
+            trainer.descend(loss, figures)
+            if trainer.seconds - measured_at > 60 * options.measure_every:
+                measured_at = trainer.seconds
+                measure(trainer, lessons, examples)
+    measure(trainer, lessons, examples)
+
+
+def choose_optimizer(denoiser: Denoiser, learning_rate: float) -> Muon:
+    """Muon for what lies between the first and the last layers, AdamW for those."""
+    outside = ("conv_in", "conv_out", "embedding", "part_head", "time_proj")
+    plain = [
+        weight
+        for name, weight in denoiser.named_parameters()
+        if name.startswith("text_encoder") or any(part in name for part in outside)
+    ]
+    return Muon(denoiser.parameters(), lr=learning_rate, plain=plain)
+
+
+def measure(trainer: Trainer, lessons: Lessons, examples: Batch) -> None:
+    """Write checkpoint, weights, a grid of held-out samples and their errors."""
+    trainer.save()
+    with trainer.averaged() as denoiser, trainer.in_precision():
+        errors = measure_errors(denoiser, examples)
+        trainer.log("held out", errors)
+        draw_grid(denoiser, lessons, examples, trainer.folder / f"grid_{trainer.step:07d}.png")
+        save_networks(denoiser, lessons, trainer.folder / "networks")
+    trainer.rest()
+
+
+@torch.no_grad()
+def measure_errors(denoiser: Denoiser, examples: Batch) -> dict[str, float]:
+    """The mean square error of held-out latents at some denoising steps, with all conditions."""
+    noise = torch.randn(examples.latents.shape, generator=torch.Generator().manual_seed(1))
+    errors = {}
+    for step in MEASURED_STEPS:
+        steps = torch.full((len(noise),), step, device=examples.latents.device)
+        noisy = denoiser.add_noise(examples.latents, steps, noise.to(examples.latents.device))
+        predicted = denoiser(noisy, steps, examples.conditions)[0]
+        errors[f"error at {step}"] = round(float((predicted - examples.latents).square().mean()), 4)
+    return errors
+
+
+def draw_grid(denoiser: Denoiser, lessons: Lessons, examples: Batch, path: Path) -> None:
+    """Rows: reference, skeleton, truth; drawn by all, by the prompt and by the reference alone."""
+    shape = examples.latents.shape
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(2)).to(examples.latents.device)
+    everything = examples.conditions
+    nothing = everything.without_reference_and_text(lessons.empty_states)
+    prompt_only = Conditions(
+        everything.token_ids, everything.text_given, nothing.image_states, everything.skeletons
+    )
+    reference_only = Conditions(
+        everything.token_ids, nothing.text_given, everything.image_states, everything.skeletons
+    )
+    rows = [examples.references, 2 * everything.skeletons - 1, examples.pictures]
+    for conditions in (everything, prompt_only, reference_only):
+        rows.append(lessons.decode(denoiser.sample(conditions, nothing, noise)))
+    side = 192
+    cells = [functional.interpolate(row.float(), size=(side, side), mode="area") for row in rows]
+    sheet = torch.stack(cells).clamp(-1, 1).permute(0, 3, 1, 4, 2).reshape(side * len(rows), -1, 3)
+    Image.fromarray(((sheet + 1) * 127.5).byte().cpu().numpy()).save(path)
+
+
+def save_networks(denoiser: Denoiser, lessons: Lessons, folder: Path) -> None:
+    """Write the networks as diffusers and transformers lay them out, in full precision."""
+    strip_ip_adapter(denoiser.unet).save_pretrained(folder / "unet")
+    denoiser.controlnet.save_pretrained(folder / "controlnet")
+    save_ip_adapter(denoiser.unet, folder / "ip_adapter" / "ip_adapter.safetensors")
+    save_text_encoder(denoiser.text_encoder, lessons.tokenizer, folder)
+
+
+def _read_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, default=Path("build/toon/denoiser"))
+    parser.add_argument("--autoencoder", type=Path, default=Path("build/toon/autoencoder/model"))
+    parser.add_argument("--encoders", type=Path, default=Path("build/toon/encoders"))
+    parser.add_argument("--minutes", type=float, required=True, help="the whole training, all sittings")
+    parser.add_argument("--sitting-minutes", type=float, default=float("inf"), help="stop after these")
+    parser.add_argument("--measure-every", type=float, default=MEASURE_EVERY_MINUTES, help="minutes")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--learning-rate", type=float, default=1.2e-3)
+    parser.add_argument("--average-decay", type=float, default=0.999)
+    parser.add_argument("--pool", type=int, default=20_000, help="entries that are rendered and replayed")
+    parser.add_argument("--workers", type=int, default=1, help="processes that render")
+    parser.add_argument("--threads", type=int, default=0, help="torch's; 0: its own choice")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

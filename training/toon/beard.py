@@ -9,17 +9,20 @@ import skia
 from numpy.typing import NDArray
 
 from .character import Character
-from .face import BEARDS_AROUND_MOUTH, draw_mouth, keep_in_sight
+from .face import BEARDS_AROUND_MOUTH, draw_mouth, place_on_muzzle, see_muzzle
 from .ink import Ink, Part, Point, add_polygon, make_blob, make_polygon
 from .look import Look, turn_shadow
 
 # Where a beard begins on the cheeks: degrees around the head and heights, from an ear to the nose.
 _CHEEK_LINES = {
-    "beard": ((86, 0.06), (79, -0.1), (70, -0.26), (56, -0.38), (40, -0.45), (26, -0.42), (14, -0.34), (0, -0.36)),
-    "short beard": ((84, 0.02), (78, -0.24), (70, -0.42), (58, -0.54), (44, -0.58), (30, -0.46), (15, -0.355), (0, -0.37)),
+    "beard": ((86, 0.06), (79, -0.1), (70, -0.26), (56, -0.38), (40, -0.45), (26, -0.42), (14, -0.36),
+        (0, -0.38)),
+    "short beard": ((84, 0.02), (78, -0.24), (70, -0.42), (58, -0.54), (44, -0.58), (30, -0.46),
+        (15, -0.37), (0, -0.385)),
 }  # fmt: skip
 _MOUSTACHE = (
-    (0, -0.36), (11, -0.325), (24, -0.39), (34, -0.5), (41, -0.6), (30, -0.57), (18, -0.5), (7, -0.485), (0, -0.47),
+    (0, -0.36), (11, -0.325), (24, -0.39), (34, -0.5), (41, -0.6), (30, -0.57), (18, -0.5), (7, -0.485),
+        (0, -0.47),
 )  # fmt: skip
 _CHIN_TUFT = (
     (-24, -0.74),
@@ -52,13 +55,16 @@ def draw_beard(
                 stubble = tuple(h * 0.62 + s * 0.38 for h, s in zip(hair, skin, strict=True))
                 ink.fill(make_polygon(outline), stubble)
         elif beard == "goatee" and look.place(0, -0.8, 0.8)[2] > -0.3:
-            ink.shape(make_blob([_place_on_muzzle(look, a, h) for a, h in _CHIN_TUFT]), hair)
+            sight = see_muzzle(look)
+            ink.shape(make_blob([_place_hair(look, sight, a, h) for a, h in _CHIN_TUFT]), hair)
     if beard in BEARDS_AROUND_MOUTH:
         draw_mouth(ink, character, look, expression)
     if beard in ("moustache", "goatee") and look.place(0, -0.4, 0.95)[2] > -0.3:
         with ink.of(Part.BEARD):
             path = skia.Path()
             for side in (-1, 1):
+                if side * look.aside > 0.85:
+                    continue  # beyond the nose
                 add_polygon(path, _trace_moustache(look, side, 1.15 if beard == "moustache" else 0.8))
             ink.shape(path, hair)
 
@@ -99,17 +105,17 @@ def _trace_moustache(look: Look, side: int, size: float) -> list[Point]:
     for index in range(count):
         a, b = _MOUSTACHE[index], _MOUSTACHE[(index + 1) % count]
         smooth += [a, ((a[0] + b[0]) / 2, (a[1] + b[1]) / 2)]
+    sight = see_muzzle(look)
     return [
-        _place_on_muzzle(look, side * around * size, -0.42 + (height + 0.42) * size)
+        _place_hair(look, sight, side * around * size, -0.42 + (height + 0.42) * size)
         for around, height in smooth
     ]
 
 
-def _place_on_muzzle(look: Look, around: float, height: float) -> Point:
-    """Where a place about the mouth is seen; it is narrower than the rest of the head."""
-    around = keep_in_sight(around, look)
-    x, y, _ = look.place(around, height, 0.96 - 0.0003 * around * around)
-    return x, y
+def _place_hair(look: Look, sight: tuple[float, float], around: float, height: float) -> Point:
+    """Where hair about the mouth is seen: a little in front of the skin."""
+    x, y = place_on_muzzle(look, min(max(around, sight[0]), sight[1]), height)
+    return x * 1.05, y
 
 
 def _find_distance(around: float, height: float) -> float:

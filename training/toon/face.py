@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import skia
@@ -13,7 +14,7 @@ from .look import Look
 
 EYE_AROUND, EYE_HEIGHT, EYE_DISTANCE = 27, 0.04, 0.93
 BEARDS_AROUND_MOUTH = ("beard", "short beard", "goatee")
-_CIRCLE = [(math.cos(2 * math.pi * i / 32), math.sin(2 * math.pi * i / 32)) for i in range(32)]
+_CIRCLE = [(math.cos(2 * math.pi * i / 28), math.sin(2 * math.pi * i / 28)) for i in range(28)]
 _INK: Colour = (34, 22, 30)
 _WHITE: Colour = (253, 253, 253)
 _MOUTH: Colour = (118, 34, 44)
@@ -100,8 +101,10 @@ def _draw_eye(ink: Ink, character: Character, look: Look, mood: _Mood, side: int
         size *= 0.82
     gaze = 0.14 * look.aside, 0.06 - 0.12 * look.raised
 
-    def disc(share: float) -> skia.Path:
-        return make_polygon([cut(gaze[0] + u * size * share, gaze[1] + v * size * share) for u, v in _CIRCLE])
+    def disc(share: float, step: int = 1) -> skia.Path:
+        return make_polygon(
+            [cut(gaze[0] + u * size * share, gaze[1] + v * size * share) for u, v in _CIRCLE[::step]]
+        )
 
     iris = character.colours["eyes"]
     line = ink.line_width
@@ -110,10 +113,10 @@ def _draw_eye(ink: Ink, character: Character, look: Look, mood: _Mood, side: int
         ink.fill(white, _WHITE)
         ink.fill(disc(1.0), darken(iris, 0.55))
         ink.fill(disc(0.86), iris)
-        ink.fill(disc(0.48), (20, 14, 22))
+        ink.fill(disc(0.48, 2), (20, 14, 22))
         shine_x, shine_y = cut(gaze[0] - 0.26, gaze[1] - 0.3)
         ink.fill(make_oval(shine_x, shine_y, 0.2 * half_width, 0.17 * half_height), _WHITE)
-        lashes = [cut(-1.0, -0.12)] + [cut(u, v) for u, v in _CIRCLE[17:32]] + [cut(1.0, -0.12)]
+        lashes = [cut(-1.0, -0.12)] + [cut(u, v) for u, v in _CIRCLE[15:28]] + [cut(1.0, -0.12)]
         ink.stroke(make_curve(lashes), _INK, max(1.9 * line, 0.055))
         if character.is_female and depth > 0.4:
             corner = cut(-inner * 0.92, -0.35)
@@ -201,48 +204,66 @@ def _draw_wrinkles(ink: Ink, character: Character, look: Look) -> None:
             ink.stroke(make_curve(bag), colour, width)
 
 
+def place_on_muzzle(look: Look, around: float, height: float) -> Point:
+    """Where a place about the mouth is seen; the head is narrower there than elsewhere."""
+    x, y, _ = look.place(around, height, 0.9 - 0.00024 * around * around)
+    return x, y
+
+
+def see_muzzle(look: Look) -> tuple[float, float]:
+    """The places about the mouth, in degrees around the head, between which it is in sight."""
+    places = range(-45, 46, 5)
+    across = [place_on_muzzle(look, around, -0.5)[0] for around in places]
+    if look.aside >= 0:
+        return -45.0, float(places[across.index(max(across))])
+    return float(places[across.index(min(across))]), 45.0
+
+
 def draw_mouth(ink: Ink, character: Character, look: Look, expression: str) -> None:
     """Draw the mouth of an expression."""
     if look.place(0, -0.55, 0.9)[2] < -0.25:
         return
-    size = 0.88 + 0.24 * character.quirks[3]
-    middle = -0.56
+    size = 30 * (0.88 + 0.24 * character.quirks[3])
 
-    def at(t: float, rise: float) -> Point:
-        """A place on the mouth: -1 and 1 are its corners, `rise` is its height over the middle."""
-        around = keep_in_sight(30 * t * size, look)
-        x, y, _ = look.place(around, middle + rise, 0.9 - 0.00024 * around * around)
-        return x, y
+    first, last = see_muzzle(look)
 
-    steps = [i / 6 for i in range(-6, 7)]
+    def at(around: float, rise: float) -> Point:
+        """A place on the mouth: degrees around the head, height over the middle of the mouth."""
+        return place_on_muzzle(look, around, -0.56 + rise)
+
+    def trace(width: float, rise: Callable[[float], float]) -> list[Point]:
+        """A line from corner (-1) to corner (1), as far as it is in sight."""
+        points = []
+        for step in range(-6, 7):
+            around = min(max(size * width * step / 6, first), last)
+            share = around / (size * width)
+            points.append(at(around, rise(min(1.0, max(-1.0, share)))))
+        return points
+
     line = max(1.25 * ink.line_width, 0.038)
     lips: Colour = (150, 48, 60) if character.is_female else _INK
-    bearded = character.beard in ("beard", "short beard")
+    teeth: list[Point] = []
+    tongue = None
     with ink.of(Part.MOUTH):
-        if bearded and expression in ("neutral", "sad"):
-            sag = 0.035 if expression == "neutral" else -0.11
-            ink.stroke(make_curve([at(0.62 * t, sag * t * t) for t in steps]), _LIPS, 2.6 * line)
-        if expression == "neutral":
-            ink.stroke(make_curve([at(0.62 * t, 0.035 * t * t) for t in steps]), lips, line)
-            return
-        if expression == "sad":
-            ink.stroke(make_curve([at(0.62 * t, -0.11 * t * t + 0.02) for t in steps]), lips, line)
+        if expression in ("neutral", "sad"):
+            bend = 0.035 if expression == "neutral" else -0.11
+            curve = make_curve(trace(0.62, lambda t: bend * (t * t - 0.2)))
+            if character.beard in ("beard", "short beard"):
+                ink.stroke(curve, _LIPS, 2.6 * line)
+            ink.stroke(curve, lips, line)
             return
         if expression == "happy":
-            upper = [at(t, 0.07 * t * t + 0.02) for t in steps]
-            lower = [at(t, 0.09 - 0.31 * (1 - t * t)) for t in steps]
-            teeth = [at(t, 0.07 * t * t + 0.02 - 0.075 * (1 - t**4)) for t in steps]
+            upper = trace(1.0, lambda t: 0.07 * t * t + 0.02)
+            lower = trace(1.0, lambda t: 0.09 - 0.31 * (1 - t * t))
+            teeth = trace(1.0, lambda t: 0.07 * t * t + 0.02 - 0.075 * (1 - t**4))
             tongue = make_oval(*at(0.0, -0.17), 0.13 * max(0.35, look.facing), 0.07)
         elif expression == "surprised":
-            upper = [at(0.42 * t, 0.15 * math.sqrt(1 - t * t)) for t in steps]
-            lower = [at(0.42 * t, -0.17 * math.sqrt(1 - t * t)) for t in steps]
-            teeth = []
+            upper = trace(0.42, lambda t: 0.15 * math.sqrt(1 - t * t))
+            lower = trace(0.42, lambda t: -0.17 * math.sqrt(1 - t * t))
             tongue = make_oval(*at(0.0, -0.13), 0.09 * max(0.35, look.facing), 0.05)
         else:
-            upper = [at(0.85 * t, 0.09 - 0.12 * t * t) for t in steps]
-            lower = [at(0.85 * t, -0.1 - 0.06 * t * t + 0.04 * t**8) for t in steps]
-            teeth = lower
-            tongue = None
+            upper = trace(0.85, lambda t: 0.09 - 0.12 * t * t)
+            teeth = lower = trace(0.85, lambda t: -0.1 - 0.06 * t * t + 0.04 * t**8)
         mouth = make_polygon(upper + lower[::-1])
         ink.stroke(mouth, lips, 2 * line)
         ink.fill(mouth, _MOUTH)
@@ -252,6 +273,6 @@ def draw_mouth(ink: Ink, character: Character, look: Look, expression: str) -> N
         if teeth:
             ink.fill(make_polygon(upper + teeth[::-1]), _WHITE)
         if expression == "angry":
-            ink.line([at(0.85 * t, (-0.005) - 0.09 * t * t) for t in steps], lips, 0.6 * line)
-            for t in (-0.4, 0.0, 0.4):
-                ink.line([at(t, 0.08 - 0.12 * t * t), at(t, -0.1 - 0.06 * t * t)], lips, 0.6 * line)
+            ink.line(trace(0.85, lambda t: -0.005 - 0.09 * t * t), lips, 0.6 * line)
+            for index in (4, 6, 8):
+                ink.line([upper[index], lower[index]], lips, 0.6 * line)

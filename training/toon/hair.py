@@ -106,8 +106,9 @@ def draw_hair(ink: Ink, character: Character, look: Look) -> None:
     def decorate() -> None:
         ink.stroke(strands, shade_strand(colour), 0.85 * ink.line_width)
         if not hat and not cap.closeness:
-            ink.stroke(make_arc(0, -cap.lift, 0.86, 0.86, 212, 34), _lighten(colour), 0.085, 0.45)
-            ink.stroke(make_arc(0, -cap.lift, 0.86, 0.86, 254, 4), _lighten(colour), 0.085, 0.45)
+            shine = make_arc(0, -cap.lift, 0.86, 0.86, 212, 34)
+            shine.addPath(make_arc(0, -cap.lift, 0.86, 0.86, 256, 5))
+            ink.stroke(shine, _lighten(colour), 0.085, 0.45)
 
     with ink.of(Part.HAIR):
         ink.shape(path, colour, shadow=turn_shadow(look), decorate=decorate)

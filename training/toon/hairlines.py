@@ -19,7 +19,8 @@ SKULL = 1.025
 """How far from the head's centre hair begins, in head radii."""
 
 _SHORT = (
-    (68, -0.02, 0), (71, -0.2, 0), (78, -0.2, 0), (83, 0.1), (92, 0.15), (100, 0.02), (105, -0.16), (113, -0.37),
+    (68, -0.02, 0), (71, -0.2, 0), (78, -0.2, 0), (83, 0.1), (92, 0.15), (100, 0.02), (105, -0.16),
+        (113, -0.37),
     (128, -0.57), (150, -0.69), (180, -0.72),
 )  # fmt: skip
 _PULLED = (
@@ -51,21 +52,25 @@ _CROPPED_FRONT = (
 _PULLED_FRONT = ((-64, 0.1), (-52, 0.42), (-30, 0.6), (0, 0.66), (30, 0.6), (52, 0.42), (64, 0.1))
 _PARTED_FRONT = ((-64, 0.1), (-54, 0.38), (-30, 0.58), (0, 0.74, 0), (30, 0.58), (54, 0.38), (64, 0.1))
 _LONG_FRONT = (
-    (-66, -0.2), (-57, 0.12), (-42, 0.42), (-20, 0.64), (8, 0.82, 0), (28, 0.64), (45, 0.42), (57, 0.12), (66, -0.2),
+    (-66, -0.2), (-57, 0.12), (-42, 0.42), (-20, 0.64), (8, 0.82, 0), (28, 0.64), (45, 0.42), (57, 0.12),
+        (66, -0.2),
 )  # fmt: skip
 
 # The hair's front, from the right temple to the left one, and its sides, from a temple backwards.
 _HAIRLINES: dict[str, tuple[tuple[Key, ...], tuple[Key, ...]]] = {
     "short": (
-        ((-62, 0.24), (-53, 0.45, 0.022), (-27, 0.44, 0.024), (2, 0.47, 0.024), (28, 0.52, 0.02), (51, 0.44, 0.012), (62, 0.24)),
+        ((-62, 0.24), (-53, 0.45, 0.022), (-27, 0.44, 0.024), (2, 0.47, 0.024), (28, 0.52, 0.02),
+            (51, 0.44, 0.012), (62, 0.24)),
         _SHORT,
     ),
     "side-parted": (
-        ((-63, 0.14), (-56, 0.36, 0), (-38, 0.44), (-8, 0.55), (16, 0.68), (31, 0.84, 0), (38, 0.62), (52, 0.46, 0.01), (63, 0.2)),
+        ((-63, 0.14), (-56, 0.36, 0), (-38, 0.44), (-8, 0.55), (16, 0.68), (31, 0.84, 0), (38, 0.62),
+            (52, 0.46, 0.01), (63, 0.2)),
         _SHORT,
     ),
     "wavy": (
-        ((-68, -0.1), (-58, 0.3, 0.03), (-33, 0.43, 0.034), (-4, 0.47, 0.036), (26, 0.42, 0.034), (54, 0.3, 0.03), (68, -0.1)),
+        ((-68, -0.1), (-58, 0.3, 0.03), (-33, 0.43, 0.034), (-4, 0.47, 0.036), (26, 0.42, 0.034),
+            (54, 0.3, 0.03), (68, -0.1)),
         _COVERED,
     ),
     "curly": (
@@ -74,17 +79,20 @@ _HAIRLINES: dict[str, tuple[tuple[Key, ...], tuple[Key, ...]]] = {
     ),
     "afro": (_CROPPED_FRONT, _CURLED),
     "spiky": (
-        ((-62, 0.24), (-50, 0.48, 0.024), (-30, 0.46, 0.03), (-8, 0.45, 0.03), (14, 0.45, 0.03), (34, 0.47, 0.03), (53, 0.47, 0.02), (62, 0.24)),
+        ((-62, 0.24), (-50, 0.48, 0.024), (-30, 0.46, 0.03), (-8, 0.45, 0.03), (14, 0.45, 0.03),
+            (34, 0.47, 0.03), (53, 0.47, 0.02), (62, 0.24)),
         _SHORT,
     ),
     "mohawk": (_CROPPED_FRONT, _SHORT),
     "buzz-cut": (_CROPPED_FRONT, _SHORT),
     "bob": (
-        ((-67, -0.2), (-61, 0.28, 0), (-52, 0.42, 0.004), (-26, 0.445, 0.008), (0, 0.45, 0.008), (26, 0.445, 0.008), (52, 0.42, 0.004), (61, 0.28, 0), (67, -0.2)),
+        ((-67, -0.2), (-61, 0.28, 0), (-52, 0.42, 0.004), (-26, 0.445, 0.008), (0, 0.45, 0.008),
+            (26, 0.445, 0.008), (52, 0.42, 0.004), (61, 0.28, 0), (67, -0.2)),
         _COVERED,
     ),
     "pixie": (
-        ((-61, -0.12, 0.0), (-54, 0.16, 0.02), (-43, 0.35, 0.02), (-24, 0.43, 0.016), (4, 0.53, 0.01), (36, 0.78, 0), (46, 0.5, 0.008), (59, 0.05, 0)),
+        ((-61, -0.12, 0.0), (-54, 0.16, 0.02), (-43, 0.35, 0.02), (-24, 0.43, 0.016), (4, 0.53, 0.01),
+            (36, 0.78, 0), (46, 0.5, 0.008), (59, 0.05, 0)),
         _PIXIE,
     ),
     "long": (_LONG_FRONT, _COVERED),
@@ -94,7 +102,8 @@ _HAIRLINES: dict[str, tuple[tuple[Key, ...], tuple[Key, ...]]] = {
     "pigtails": (_PARTED_FRONT, _PULLED),
     "braids": (_PARTED_FRONT, _PULLED),
     "bangs": (
-        ((-64, 0.06), (-55, 0.4, 0.01), (-34, 0.43, 0.012), (-10, 0.45, 0.012), (14, 0.44, 0.012), (37, 0.42, 0.012), (55, 0.4, 0.01), (64, 0.06)),
+        ((-64, 0.06), (-55, 0.4, 0.01), (-34, 0.43, 0.012), (-10, 0.45, 0.012), (14, 0.44, 0.012),
+            (37, 0.42, 0.012), (55, 0.4, 0.01), (64, 0.06)),
         _PULLED,
     ),
 }  # fmt: skip
@@ -144,7 +153,7 @@ def _join_keys(keys: list[Key]) -> Hairline:
             end = slope - b[2]
         else:
             end = (slope + slopes[index + 1]) / 2 if index + 1 < len(slopes) else 0.0
-        t = np.linspace(0, 1, max(3, round(abs(width) / 2.5) + 1))[:-1]
+        t = np.linspace(0, 1, max(3, round(abs(width) / 4) + 1))[:-1]
         around.append(a[0] + width * t)
         height.append(
             a[1] * (1 + 2 * t) * (1 - t) ** 2
@@ -167,6 +176,8 @@ def see_hairline(hairline: Hairline, look: Look, distance: float = SKULL) -> lis
     seen = np.concatenate(([-90.0], seen[first:last], [90.0]))
     height = np.concatenate((ends[:1], height[first:last], ends[1:]))
     from_axis = np.sqrt(np.maximum(distance**2 - height**2, 0.04))
+    # At the nape the head is narrower than a ball.
+    from_axis *= 1 - 0.3 * np.clip(-0.3 - height, 0, 0.5)
     x, y, _ = look.place_all(seen - look.yaw, height, from_axis)
     return list(zip(x.tolist(), y.tolist(), strict=True))
 
@@ -194,8 +205,9 @@ def make_cap(
         end -= 2 * np.pi
     angle = np.linspace(start, end, 60 if bumps else 44)
     distance = np.full_like(angle, volume)
-    from_end = np.minimum(np.abs(angle - start), np.abs(angle - end))
-    distance -= (volume - SKULL) * np.clip(1 - from_end / rim, 0, 1) ** 2 * 0.8
+    for tip, place in ((start, right), (end, left)):
+        rise = max(0.0, volume - np.hypot(place[0], place[1] + lift) - 0.02)
+        distance -= rise * np.clip(1 - np.abs(angle - tip) / rim, 0, 1) ** 2
     if bumps:
         distance += bump * np.abs(np.sin((angle + np.pi / 2) * bumps / 2 + 0.6)) - bump * 0.3
     outer = zip((distance * np.cos(angle)).tolist(), (distance * np.sin(angle) - lift).tolist(), strict=True)

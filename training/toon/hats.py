@@ -13,7 +13,6 @@ from .hairlines import find_hat_line, make_cap, see_hairline
 from .ink import Colour, Ink, Part, Point, add_polygon, darken, make_curve, make_oval, make_polygon
 from .look import Look, turn_shadow
 
-
 _VISOR = 0.07
 """The thickness of a cap's visor, in head radii."""
 
@@ -116,7 +115,9 @@ def _draw_visor(ink: Ink, colour: Colour, look: Look) -> None:
         inner.append(look.place(56 * share, height + 0.05 * reach, 1.04)[:2])
         sag = (0.17 + 0.25 * share * share) * reach
         outer.append(look.place((56 - 14 * reach) * share, height - sag, 1.06 + 0.58 * reach)[:2])
-    path, shade = make_polygon(inner + outer[::-1]), darken(colour, 0.85)
+    path, shade = skia.Path(), darken(colour, 0.85)
+    add_polygon(path, inner[:13] + outer[12::-1])
+    add_polygon(path, inner[12:] + outer[:11:-1])
     # A visor is seen from its side as well: it has a thickness.
     ink.stroke(path, ink.outline_colour(shade), 2 * ink.line_width + _VISOR)
     ink.stroke(path, shade, _VISOR)

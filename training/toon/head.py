@@ -29,7 +29,7 @@ _FRONTS = {
 # The same in profile, the face to the right.
 _PROFILE = (
     (-60, 1.0), (-40, 0.98), (-20, 0.97), (-5, 0.955), (8, 0.96), (20, 0.985), (33, 1.03), (43, 1.03),
-    (53, 1.06), (62, 1.04), (75, 0.96), (90, 0.9), (110, 0.86), (130, 0.88), (150, 0.95), (165, 1.0),
+    (53, 1.06), (62, 1.04), (75, 0.96), (90, 0.9), (110, 0.88), (130, 0.92), (150, 0.97), (165, 1.0),
     (180, 1.03), (205, 1.04), (235, 1.03), (270, 1.0),
 )  # fmt: skip
 _ANGLES = np.arange(0.0, 360.0, 5.0)
@@ -85,15 +85,19 @@ def trace_contour(character: Character, look: Look) -> tuple[NDArray[np.float64]
 
 @lru_cache(maxsize=32)
 def _contours(face: str, child: bool, female: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    keys = {angle % 360: distance for angle, distance in _FRONTS[face]}
-    keys |= {(180 - angle) % 360: distance for angle, distance in _FRONTS[face] if -90 < angle < 90}
-    front = _round_off(keys)
+    front = _round_off(_mirror(_FRONTS[face]))
     lower = np.clip(np.sin(np.radians(_ANGLES)), 0, 1)
     if child:
         front = front + 0.03 * lower * np.abs(np.cos(np.radians(_ANGLES))) * 2 - 0.03 * lower**4
     elif female:
         front = front - 0.03 * lower * np.abs(np.cos(np.radians(_ANGLES))) * 2
-    return front, _round_off({angle % 360: distance for angle, distance in _PROFILE})
+    # Most of what sets a jaw apart from a round one is seen from the side as well.
+    jaw = 0.7 * (front - _round_off(_mirror(_FRONTS["round"]))) * (np.cos(np.radians(_ANGLES)) > 0)
+    return front, _round_off({angle % 360: distance for angle, distance in _PROFILE}) + jaw
+
+
+def _mirror(keys: tuple[tuple[int, float], ...]) -> dict[int, float]:
+    return dict(keys) | {180 - angle: distance for angle, distance in keys if angle < 90}
 
 
 def _round_off(keys: dict[int, float]) -> NDArray[np.float64]:

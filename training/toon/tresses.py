@@ -47,6 +47,8 @@ _CURTAINS = {
     "long wavy": _Curtain(62, -1.7, 1.14, 1.25, swell=0.1, waves=2.5, wave=0.075, locks=30, lock=0.16),
 }
 _TOP = 0.3
+_FORWARD = 14.0
+"""Degrees by which the ends of hair lie nearer to the face than where it begins."""
 
 
 def shade_strand(colour: Colour) -> Colour:
@@ -82,20 +84,26 @@ def _trace_curtain(
     length = 1 + 0.16 * (character.quirks[5] - 0.5)
     top = 0.0 if character.hat in FOREHEAD_HATS else _TOP
     bottom = top + (curtain.bottom - top) * length
-    count = max(4, round((last - first) / 3) + 1)
-    seen = np.linspace(first, last, count)
+    count = max(4, round((last - first) / 4) + 1)
+    # Beside the face the hair falls forward, towards the shoulders.
+    forward_first = 0.0 if first in (-90.0, 90.0) else _FORWARD
+    forward_last = 0.0 if last in (90.0, 270.0) else _FORWARD
+    seen = np.linspace(first - forward_first, last + forward_last, count)
     around = seen - look.yaw
     lobes = np.abs(np.sin(np.radians(around) * 180 / curtain.locks / 2))
     # Straight hair ends in points, waves in round locks.
     ends = lobes if curtain.waves else 1 - lobes
-    steps = np.linspace(0, 1, 21)
-    all_seen = np.concatenate((seen, np.full(21, last), np.full(21, first)))
+    pieces = 17 if curtain.waves else 9
+    steps = np.linspace(0, 1, pieces)
+    all_seen = np.concatenate(
+        (seen, last + forward_last * steps[::-1] ** 1.5, first - forward_first * steps**1.5)
+    )
     share = np.concatenate((np.ones(count), steps[::-1], steps))
     lowest = np.concatenate(
         (
             bottom - curtain.lock * ends,
-            np.full(21, bottom - curtain.lock * ends[-1]),
-            np.full(21, bottom - curtain.lock * ends[0]),
+            np.full(pieces, bottom - curtain.lock * ends[-1]),
+            np.full(pieces, bottom - curtain.lock * ends[0]),
         )
     )
     from_axis = (
@@ -108,8 +116,9 @@ def _trace_curtain(
     x, z = from_axis * np.sin(angle), from_axis * np.cos(angle)
     if curtain.waves:
         # An edge beside the face waves as the edge of the silhouette does.
+        right = 1.0 if first < 90 else -1.0
         edge = curtain.wave * np.sin(2 * np.pi * curtain.waves * share)
-        side = np.concatenate((np.sin(angle[:count]), np.ones(21), -np.ones(21)))
+        side = np.concatenate((np.sin(angle[:count]), np.full(pieces, right), np.full(pieces, -right)))
         x = x + edge * (side - np.sin(angle))
     nodded = look.raised * z * np.clip(1 - share, 0.25, 1)
     hang = math.radians(30 * math.sin(math.radians(look.roll)))

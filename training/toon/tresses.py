@@ -42,9 +42,9 @@ class _Curtain:
 
 _CURTAINS = {
     "wavy": _Curtain(76, -0.52, 1.1, 1.02, swell=0.16, waves=1.5, wave=0.05, locks=26, lock=0.14),
-    "bob": _Curtain(64, -0.84, 1.1, 1.0, swell=0.14, locks=45, lock=0.05),
-    "long": _Curtain(62, -1.85, 1.08, 1.12, swell=0.05, locks=24, lock=0.12),
-    "long wavy": _Curtain(62, -1.7, 1.14, 1.25, swell=0.1, waves=2.5, wave=0.075, locks=30, lock=0.16),
+    "bob": _Curtain(68, -0.84, 1.1, 1.0, swell=0.14, locks=45, lock=0.05),
+    "long": _Curtain(66, -1.85, 1.08, 1.12, swell=0.05, locks=24, lock=0.12),
+    "long wavy": _Curtain(68, -1.7, 1.14, 1.25, swell=0.1, waves=2.5, wave=0.075, locks=30, lock=0.16),
 }
 _TOP = 0.3
 _FORWARD = 14.0

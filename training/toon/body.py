@@ -19,7 +19,7 @@ from understudy.pose.rig import (
     Rig,
     place_camera,
     place_joints,
-    pose_rig,
+    see_keypoints,
     turn_head,
     turn_x,
     turn_y,
@@ -139,10 +139,10 @@ class Body:
         self.rig = rig
         self.proportions = measure(character)
         self.girths = measure_girths(character)
-        self.skeleton: Skeleton = pose_rig(rig, self.proportions)
+        placed = place_joints(rig, self.proportions)
+        self.skeleton: Skeleton = see_keypoints(rig, placed, self.proportions)
         self.skeleton[:, :2] *= HEIGHT
         view = place_camera(rig)
-        placed = place_joints(rig, self.proportions)
         points = np.array(list(placed.values())) @ view.T * HEIGHT
         self.joints: dict[str, Place] = dict(zip(placed, map(tuple, points.tolist()), strict=True))
 
@@ -222,6 +222,7 @@ class Trunk:
             size = math.hypot(across[0], across[1]) or 1.0
             self.normal = (across[0] / size, across[1] / size)
         self._levels: dict[float, tuple[Place, Place, Place, float, float]] = {}
+        self._middles: dict[float, float] = {}
 
     def find_centre(self, height: float) -> Point:
         """The middle of the trunk at a height."""
@@ -252,6 +253,12 @@ class Trunk:
 
     def find_middle(self, height: float) -> float:
         """The angle of what faces the viewer, half-way between the two sides of the outline."""
+        found = self._middles.get(height)
+        if found is None:
+            found = self._middles[height] = self._make_middle(height)
+        return found
+
+    def _make_middle(self, height: float) -> float:
         _, across, forward, width, depth = self._slice(height)
         nx, ny = self.normal
         side = math.degrees(

@@ -149,7 +149,7 @@ class Outfit:
         body = self.body
         half = body.girths.neck
         middle = mix(body.point("neck"), body.point("head"), 0.5)
-        return make_limb([self.top.find_centre(0.97), middle], [half, half])
+        return make_limb([self.top.find_centre(1.11), middle], [half, half])
 
     def _find_neck_colour(self, ink: Ink) -> tuple[Part, Colour]:
         """What covers the neck, and its colour in the head's shadow."""
@@ -190,7 +190,7 @@ class Outfit:
         if kind not in SKIRT_LENGTHS:
             return
         part, colour = (Part.TOP, "top") if kind == "dress" else (Part.BOTTOM, "bottom")
-        points = self._outline_skirt(SKIRT_LENGTHS[kind], 0.42 if kind == "dress" else 0.3)
+        points = self._outline_skirt(SKIRT_LENGTHS[kind], 0.42 if kind == "dress" else 0.1)
         path = round_corners(points, 9.0)
         pattern = character.top_pattern if kind == "dress" else "plain"
 
@@ -253,6 +253,9 @@ class Outfit:
             gap = make_polygon([*edges[0], *reversed(edges[1])])
             with ink.clipped(gap):
                 self._draw_under_layer(ink, hem)
+            part, shaded = self._find_neck_colour(ink)
+            with ink.of(part):
+                ink.fill(self._neck_path, shaded)
             with ink.of(Part.LAYER), ink.clipped(self.layer_path):
                 line = ink.outline_colour(colour)
                 for sign, edge in zip((-1, 1), edges, strict=True):
@@ -361,17 +364,15 @@ class Outfit:
             colour = self.colours["top" if part is Part.TOP else "bottom"]
             with ink.of(part):
                 ink.fill(self.layer_path, colour)
-                ink.line(
-                    [self.top.find_centre(-0.2), self.top.find_centre(hem - 0.1)],
-                    ink.outline_colour(colour),
-                    ink.line_width,
-                )
+                if not self.character.wears_skirt:
+                    between = [self.top.find_centre(-0.2), self.top.find_centre(hem - 0.1)]
+                    ink.line(between, ink.outline_colour(colour), ink.line_width)
         self.draw_top(ink)
 
     @cached_property
     def _skirt_trunk(self) -> Trunk:
         girths = self.body.girths
-        half = max(girths.hips, self._leg_reach) + 6
+        half = max(girths.hips, self._leg_reach) + 1
         return Trunk(
             self.body,
             [

@@ -60,6 +60,7 @@ class Ink:
         self.line_darkness = line_darkness
         self.parts = parts
         self._part = Part.SCENE
+        self._paints: dict[tuple[object, ...], skia.Paint] = {}
 
     @contextmanager
     def of(self, part: Part) -> Iterator[None]:
@@ -106,11 +107,7 @@ class Ink:
         """Draw along a path with round ends and corners."""
         if self.parts and opacity < 0.5:
             return
-        paint = self._paint(colour, opacity)
-        paint.setStyle(skia.Paint.kStroke_Style)
-        paint.setStrokeWidth(width)
-        paint.setStrokeCap(skia.Paint.kRound_Cap)
-        paint.setStrokeJoin(skia.Paint.kRound_Join)
+        paint = self._paint(colour, opacity, width)
         self.canvas.drawPath(path, paint)
 
     def line(self, points: Sequence[Point], colour: Colour, width: float, opacity: float = 1.0) -> None:
@@ -158,7 +155,20 @@ class Ink:
         share = 0.30 + 0.25 * lift
         return (colour[0] * share + 8, colour[1] * (share - 0.03) + 6, colour[2] * (share + 0.02) + 10)
 
-    def _paint(self, colour: Colour, opacity: float) -> skia.Paint:
+    def _paint(self, colour: Colour, opacity: float, width: float | None = None) -> skia.Paint:
+        """What fills with a colour, or strokes where there is a width. Kept: most are used again."""
+        key = (self._part, width) if self.parts else (colour, opacity, width)
+        paint = self._paints.get(key)
+        if paint is None:
+            paint = self._paints[key] = self._mix_paint(colour, opacity)
+            if width is not None:
+                paint.setStyle(skia.Paint.kStroke_Style)
+                paint.setStrokeWidth(width)
+                paint.setStrokeCap(skia.Paint.kRound_Cap)
+                paint.setStrokeJoin(skia.Paint.kRound_Join)
+        return paint
+
+    def _mix_paint(self, colour: Colour, opacity: float) -> skia.Paint:
         if self.parts:
             return skia.Paint(Color=skia.Color(int(self._part), 0, 0, 255), AntiAlias=False)
         red, green, blue = (int(min(255, max(0, value))) for value in colour)

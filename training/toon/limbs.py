@@ -317,7 +317,7 @@ def _draw_tube(
     if decorate is not None:
         with ink.clipped(tube):
             decorate(ink, points, max(halves))
-    _shade_tube(ink, points, halves)
+    _shade_tube(ink, points, halves, tapers=trunk is not None)
 
 
 def make_tube(
@@ -361,8 +361,8 @@ def _leave(trunk: skia.Path, edge: Point, along: Point, half: float) -> Point:
     return edge
 
 
-def _shade_tube(ink: Ink, points: Sequence[Point], halves: Sequence[float]) -> None:
-    """Shade the side of a limb that lies to the right or below."""
+def _shade_tube(ink: Ink, points: Sequence[Point], halves: Sequence[float], *, tapers: bool = False) -> None:
+    """Shade the side of a limb that lies to the right or below; `tapers` from nothing at its root."""
     if ink.parts or not ink.shading:
         return
     ways = [_unit(a, b) for a, b in pairwise(points)]
@@ -381,7 +381,8 @@ def _shade_tube(ink: Ink, points: Sequence[Point], halves: Sequence[float]) -> N
             x, y = points[end]
             half = halves[end]
             corners[0].append((x + nx * half, y + ny * half))
-            corners[1].append((x + 0.35 * nx * half, y + 0.35 * ny * half))
+            inner = half * (0.9 if tapers and end == 0 else 0.35)
+            corners[1].append((x + nx * inner, y + ny * inner))
         band = turn_clockwise([*corners[0], *reversed(corners[1])])
         path.moveTo(*band[0])
         for corner in band[1:]:

@@ -31,7 +31,7 @@ def draw_on_trunk(ink: Ink, trunk: Trunk, pattern: str, colour: Colour, low: flo
         case "plaid":
             middle = trunk.find_middle(0.5)
             angles = [a for a in range(-165, 181, 30) if abs((a - middle + 180) % 360 - 180) < 85]
-            upright = _join(trunk.trace(a, low - 0.05, high) for a in angles)
+            upright = _join(_go_up(trunk, trunk.trace(a, low - 0.05, 0.88), high - 0.88) for a in angles)
             level = _join(_extend(trunk.trace_rim(h, 6)) for h in _count(low + 0.03, 1.0, 0.145))
             draw_plaid(ink, upright, level, colour)
         case "polka-dot":
@@ -101,6 +101,13 @@ def _extend(points: list[Point]) -> list[Point]:
     length = math.hypot(bx - ax, by - ay) or 1.0
     x, y = 70 * (bx - ax) / length, 70 * (by - ay) / length
     return [(ax - x, ay - y), *points, (bx + x, by + y)]
+
+
+def _go_up(trunk: Trunk, points: list[Point], height: float) -> list[Point]:
+    """The line, going on straight along the spine: over the shoulders, not in to the neck."""
+    (ax, ay), (bx, by) = trunk.find_centre(0.0), trunk.find_centre(height)
+    x, y = points[-1]
+    return [*points, (x + bx - ax, y + by - ay)]
 
 
 def _join(lines: Iterable[list[Point]]) -> skia.Path:

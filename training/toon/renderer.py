@@ -28,7 +28,7 @@ from .scene import Scene, draw_scene, draw_seat, draw_shadow, make_scene
 
 FRAMINGS = ("whole", "upper", "close")
 
-_SEATED = ("sit",)
+_SEATED = "sit"
 _AIRBORNE = {"jump", "star_jump", "leap", "fly", "fall", "skip"}
 _HANDS = {
     "wave": "open", "point": "point", "point_up": "point", "thumbs_up": "thumb", "guard": "fist",
@@ -36,6 +36,20 @@ _HANDS = {
     "shrug": "open", "catch": "open", "run": "fist", "march": "fist", "push": "open", "climb": "fist",
     "lunge": "fist", "pull": "fist", "swing_sword": "fist", "draw_bow": "fist", "hands_on_hips": "fist",
 }  # fmt: skip
+
+# How far hats and hair reach from the head's centre, in head radii.
+_HAT_HEIGHTS = {"top hat": 2.0, "straw hat": 1.5, "beanie": 1.55}
+_HAT_WIDTHS = {"straw hat": 2.0, "cap": 1.55, "top hat": 1.6}
+_HAIR_HEIGHTS = {"bun": 1.75, "mohawk": 1.6, "afro": 1.6, "spiky": 1.5, "ponytail": 1.65}
+_HAIR_WIDTHS = {
+    "spiky": 1.55,
+    "afro": 1.5,
+    "pigtails": 1.75,
+    "ponytail": 1.85,
+    "braids": 1.55,
+    "long": 1.45,
+    "long wavy": 1.5,
+}
 
 
 @dataclass(frozen=True)
@@ -191,7 +205,7 @@ def _draw_figure(ink: Ink, body: Body, shot: Shot, ground: float) -> None:
     head_x, head_y = body.point("head")
     look = Look(head_x, head_y, body.head_radius, body.head_yaw, body.head_nod, body.head_roll)
     draw_shadow(ink, _find_shadows(body, ground), ground - 8, 15.0, shot.scene)
-    if shot.pose.family in _SEATED:
+    if shot.pose.family == _SEATED:
         x, y = body.point("pelvis")
         half = 1.25 * body.girths.hips
         draw_seat(ink, shot.scene, x - half, x + half, y + 0.55 * body.girths.thigh, ground - 4)
@@ -306,17 +320,9 @@ def _find_extent(body: Body) -> tuple[float, float, float, float]:
     """Left, top, right and bottom of the figure, hair and hat included."""
     head_x, head_y = body.point("head")
     radius = body.head_radius
-    tall = {"top hat": 2.0, "straw hat": 1.5, "beanie": 1.55}.get(
-        body.character.hat,
-        {"bun": 1.75, "mohawk": 1.6, "afro": 1.6, "spiky": 1.45}.get(body.character.hair, 1.25),
-    )
-    wide = (
-        1.65
-        if body.character.hat == "straw hat"
-        else 1.5
-        if body.character.hair in ("afro", "pigtails")
-        else 1.25
-    )
+    character = body.character
+    tall = max(_HAT_HEIGHTS.get(character.hat, 1.25), _HAIR_HEIGHTS.get(character.hair, 1.25))
+    wide = max(_HAT_WIDTHS.get(character.hat, 1.25), _HAIR_WIDTHS.get(character.hair, 1.25))
     roll = math.radians(body.head_roll)
     crown_x, crown_y = (
         head_x + math.sin(roll) * (tall - 1) * radius,
@@ -325,7 +331,7 @@ def _find_extent(body: Body) -> tuple[float, float, float, float]:
     xs = [head_x - wide * radius, head_x + wide * radius, crown_x - radius, crown_x + radius]
     ys = [head_y - 1.05 * radius, head_y + 1.05 * radius, crown_y - radius, crown_y + radius, body.lowest]
     for name, (x, y, _) in body.joints.items():
-        margin = 52 if name.endswith("wrist") else 40 if name.endswith(("elbow", "knee")) else 30
+        margin = 64 if name.endswith("wrist") else 40 if name.endswith(("elbow", "knee")) else 30
         xs += [x - margin, x + margin]
         ys += [y - margin, y + (margin if name.endswith("wrist") else 0)]
     if body.character.wears_skirt:

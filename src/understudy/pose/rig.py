@@ -113,15 +113,19 @@ class Rig:
 
 def pose_rig(rig: Rig, proportions: Proportions = CARTOON) -> Skeleton:
     """The 18 keypoints of a rig as the camera sees them, y downwards, the pelvis at the origin."""
-    joints = place_joints(rig, proportions)
-    seen = dict.fromkeys(joints, True)
+    return see_keypoints(rig, place_joints(rig, proportions), proportions)
+
+
+def see_keypoints(rig: Rig, joints: dict[str, Vector], proportions: Proportions = CARTOON) -> Skeleton:
+    """The 18 keypoints of joints that `place_joints` placed."""
+    points, seen = dict(joints), dict.fromkeys(joints, True)
     for name, (point, is_seen) in place_face(rig, joints["head"], proportions).items():
-        joints[name], seen[name] = point, is_seen
+        points[name], seen[name] = point, is_seen
     view = place_camera(rig)
     keypoints = np.zeros((18, 3))
     for row, name in zip(keypoints, KEYPOINT_NAMES, strict=True):
         if seen[name] and name not in rig.hidden:
-            row[:2] = (view @ joints[name])[:2]
+            row[:2] = (view @ points[name])[:2]
             row[2] = 1.0
     return keypoints
 

@@ -252,7 +252,7 @@ class Outfit:
         if trunk.sees(-opening, 0.4) or trunk.sees(opening, 0.4) or trunk.sees(0, 0.4):
             gap = make_polygon([*edges[0], *reversed(edges[1])])
             with ink.clipped(gap):
-                self._draw_under_layer(ink, hem)
+                self._draw_under_layer(ink, hem, gap)
             part, shaded = self._find_neck_colour(ink)
             with ink.of(part):
                 ink.fill(self._neck_path, shaded)
@@ -357,13 +357,14 @@ class Outfit:
         line = self.layer.trace(angle, hem - 0.03, 0.92)
         return [*line, self.layer.place(angle * 1.5, 1.08)]
 
-    def _draw_under_layer(self, ink: Ink, hem: float) -> None:
+    def _draw_under_layer(self, ink: Ink, hem: float, gap: skia.Path) -> None:
         top_hem = self._find_hem(self.top_cut)
         if hem < top_hem:
             part = Part.TOP if self.character.top == "dress" else Part.BOTTOM
             colour = self.colours["top" if part is Part.TOP else "bottom"]
             with ink.of(part):
-                ink.fill(self.layer_path, colour)
+                # Below a coat's hem the legs are apart; below a short one the bottom goes on.
+                ink.fill(gap if hem > -0.4 else self.layer_path, colour)
                 if not self.character.wears_skirt:
                     between = [self.top.find_centre(-0.2), self.top.find_centre(hem - 0.1)]
                     ink.line(between, ink.outline_colour(colour), ink.line_width)

@@ -234,7 +234,7 @@ class Outfit:
             draw_bib(ink, character, self.top, self.top_path)
 
     def draw_layer(self, ink: Ink) -> None:
-        """The open layer over the top: all of it, then the gap in which the top is seen again."""
+        """The layer over the top, but for its opening; from behind that has no width."""
         if self.layer is None or self.layer_cut is None:
             return
         character = self.character
@@ -245,23 +245,17 @@ class Outfit:
             draw_on_trunk(ink, trunk, character.layer_pattern, colour, hem, 1.1)
             decorate_layer(ink, character, trunk, hem)
 
-        with ink.of(Part.LAYER):
-            ink.shape(self.layer_path, colour, shadow=(10.0, 4.0), decorate=decorate)
         opening = OPENINGS[character.layer]
-        edges = [self._trace_opening(sign * opening, hem) for sign in (-1, 1)]
-        if trunk.sees(-opening, 0.4) or trunk.sees(opening, 0.4) or trunk.sees(0, 0.4):
-            gap = make_polygon([*edges[0], *reversed(edges[1])])
-            with ink.clipped(gap):
-                self._draw_under_layer(ink, hem, gap)
-            part, shaded = self._find_neck_colour(ink)
-            with ink.of(part):
-                ink.fill(self._neck_path, shaded)
-            with ink.of(Part.LAYER), ink.clipped(self.layer_path):
-                line = ink.outline_colour(colour)
-                for sign, edge in zip((-1, 1), edges, strict=True):
-                    if trunk.sees(sign * opening, 0.4):
-                        ink.line(edge, line, 1.6 * ink.line_width)
+        edges = {sign: self._trace_opening(sign * opening, hem) for sign in (-1, 1)}
+        is_open = any(trunk.sees(angle, 0.4) for angle in (-opening, 0, opening))
+        gap = make_polygon([*edges[-1], *reversed(edges[1])]) if is_open else skia.Path()
         with ink.of(Part.LAYER):
+            with ink.clipped(gap, outside=True):
+                ink.shape(self.layer_path, colour, shadow=(10.0, 4.0), decorate=decorate)
+            with ink.clipped(self.layer_path):
+                for sign, edge in edges.items():
+                    if trunk.sees(sign * opening, 0.4):
+                        ink.line(edge, ink.outline_colour(colour), 1.6 * ink.line_width)
             draw_lapels(ink, character, trunk)
 
     # Pieces
@@ -353,22 +347,19 @@ class Outfit:
             ink.fill(self._neck_path, colour)
 
     def _trace_opening(self, angle: float, hem: float) -> list[Point]:
-        assert self.layer is not None
-        line = self.layer.trace(angle, hem - 0.03, 0.92)
-        return [*line, self.layer.place(angle * 1.5, 1.08)]
+        """An edge of the layer's opening, from below the hem to above the neck.
 
-    def _draw_under_layer(self, ink: Ink, hem: float, gap: skia.Path) -> None:
-        top_hem = self._find_hem(self.top_cut)
-        if hem < top_hem:
-            part = Part.TOP if self.character.top == "dress" else Part.BOTTOM
-            colour = self.colours["top" if part is Part.TOP else "bottom"]
-            with ink.of(part):
-                # Below a coat's hem the legs are apart; below a short one the bottom goes on.
-                ink.fill(gap if hem > -0.4 else self.layer_path, colour)
-                if not self.character.wears_skirt:
-                    between = [self.top.find_centre(-0.2), self.top.find_centre(hem - 0.1)]
-                    ink.line(between, ink.outline_colour(colour), ink.line_width)
-        self.draw_top(ink)
+        One that faces away is moved off the outline: there the top is what ends the figure.
+        """
+        assert self.layer is not None
+        line = self.layer.trace(angle, hem - 0.05, 0.92)
+        line.append(self.layer.place(1.5 * angle, 1.08))
+        if not self.layer.sees(angle, 0.4):
+            (x, y), (u, v) = self.layer.place(angle, 0.4), self.layer.find_centre(0.4)
+            away = 30.0 / (math.dist((x, y), (u, v)) or 1.0)
+            line = [(px + (x - u) * away, py + (y - v) * away) for px, py in line]
+        (ax, ay), (bx, by) = self.layer.find_centre(1.0), self.layer.find_centre(1.15)
+        return [*line, (line[-1][0] + bx - ax, line[-1][1] + by - ay)]
 
     @cached_property
     def _skirt_trunk(self) -> Trunk:

@@ -72,10 +72,11 @@ class Ink:
             self._part = before
 
     @contextmanager
-    def clipped(self, path: skia.Path) -> Iterator[None]:
-        """What is drawn within shows inside `path` only."""
+    def clipped(self, path: skia.Path, *, outside: bool = False) -> Iterator[None]:
+        """What is drawn within shows inside `path` only, or outside of it only."""
+        kept = skia.ClipOp.kDifference if outside else skia.ClipOp.kIntersect
         self.canvas.save()
-        self.canvas.clipPath(path, skia.ClipOp.kIntersect, not self.parts)
+        self.canvas.clipPath(path, kept, not self.parts)
         try:
             yield
         finally:

@@ -21,7 +21,15 @@ from ..pose.drawing import draw_skeleton
 from ..settings import Settings
 from . import DrawRequest, DrawResult, EngineError, OnStep
 from .canvas import choose_canvas
-from .checkpoint import Profile, choose_device, count_cores, find_checkpoint, load_pipeline, prepare_torch
+from .checkpoint import (
+    Checkpoint,
+    Profile,
+    choose_device,
+    count_cores,
+    find_checkpoint,
+    load_pipeline,
+    prepare_torch,
+)
 from .cores import Cores
 from .embeddings import Embeddings, ReferenceEmbedding, TextEmbedding
 from .likeness import score_likeness
@@ -34,14 +42,15 @@ MOST_TOGETHER = 4
 """The most pictures of one batch, so that no cancel and no other request waits for long."""
 
 
-def load_sdxl(settings: Settings) -> SdxlEngine:
-    """Load the checkpoint that the settings name onto the device that they name.
+def load_sdxl(settings: Settings, checkpoint: Checkpoint | None = None) -> SdxlEngine:
+    """Load the checkpoint that the settings name, or the given one, onto the device that they name.
 
     Raises:
         EngineError: weights or device are missing (`engine_load_failed`).
     """
     device = choose_device(settings.device)
-    checkpoint = find_checkpoint(settings)
+    if checkpoint is None:
+        checkpoint = find_checkpoint(settings)
     profile = checkpoint.profile
     # Cores that share the rows of a batch would only be disturbed by sharing single operations too.
     replayed = profile.small_networks and torch.device(device).type == "cpu"

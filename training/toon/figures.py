@@ -1,0 +1,129 @@
+"""What an evaluation tells: figures with their intervals, and how each is computed.
+
+Knows numbers and pictures as arrays; nothing of characters, networks or files.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch.nn import functional
+
+_CONFIDENT = 1.959964
+"""How many standard deviations to each side hold 95 % of a normal distribution."""
+_RESAMPLES = 1000
+
+LEAST_CONTRAST = 0.2
+"""From which difference of lightness, 0 to 1, on two sides count as an edge."""
+EDGE_REACH = 4
+"""How far to each side of an edge its two sides are looked for, in pixels."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A measured value, the 95 % interval that it lies in, and how many pictures it comes from."""
+
+    value: float
+    low: float
+    high: float
+    count: int
+
+
+def measure_share(successes: ArrayLike) -> Figure | None:
+    """The share of successes among independent pictures, with Wilson's interval (E. B. Wilson,
+    "Probable inference", JASA 1927); None for no pictures."""
+    values = numpy.asarray(successes, float)
+    count = len(values)
+    if not count:
+        return None
+    share, spread = float(values.mean()), _CONFIDENT**2 / count
+    middle = (share + spread / 2) / (1 + spread)
+    reach = _CONFIDENT * math.sqrt(share * (1 - share) / count + spread / (4 * count)) / (1 + spread)
+    return Figure(share, max(0.0, middle - reach), min(1.0, middle + reach), count)
+
+
+def measure_mean(values: ArrayLike, weights: ArrayLike | None = None) -> Figure | None:
+    """The mean of one value a picture, weighted where there are weights, with the interval of its
+    bootstrap (B. Efron, "Bootstrap methods", 1979); None where nothing has weight."""
+    values = numpy.asarray(values, float)
+    weights = numpy.ones(len(values)) if weights is None else numpy.asarray(weights, float)
+    counted = weights > 0
+    values, weights = values[counted], weights[counted]
+    if not len(values):
+        return None
+
+    def average(chosen: NDArray[numpy.int64]) -> float:
+        return float(numpy.average(values[chosen], weights=weights[chosen]))
+
+    return bootstrap(average, len(values))
+
+
+def bootstrap(
+    measure: Callable[[NDArray[numpy.int64]], float], count: int, resamples: int = _RESAMPLES
+) -> Figure:
+    """What `measure` gives for all of `count` pictures, and the interval of what it gives for as many
+    drawn from them with replacement, always the same draws.
+
+    The interval is moved by how far the mean of the draws is from the whole: distances grow with
+    doubles.
+    """
+    rng = numpy.random.default_rng(0)
+    values = numpy.array([measure(rng.integers(count, size=count)) for _ in range(resamples)])
+    value = measure(numpy.arange(count))
+    low, high = numpy.quantile(values, (0.025, 0.975)) + value - values.mean()
+    return Figure(value, float(low), float(high), count)
+
+
+def measure_frechet(first: NDArray[numpy.float64], second: NDArray[numpy.float64]) -> float:
+    """The Frechet distance of two sets of features (n, channels), taken for normal distributions.
+
+    |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) (Dowson and Landau, 1982), as Heusel et al. (arXiv
+    1706.08500) compare pictures.
+    """
+    means = first.mean(axis=0), second.mean(axis=0)
+    covariances = numpy.cov(first, rowvar=False), numpy.cov(second, rowvar=False)
+    # The roots of C1 C2 are those of the symmetric C1^(1/2) C2 C1^(1/2).
+    values, vectors = numpy.linalg.eigh(covariances[0])
+    root = (vectors * numpy.sqrt(values.clip(min=0))) @ vectors.T
+    shared = numpy.linalg.eigvalsh(root @ covariances[1] @ root)
+    apart = float(numpy.square(means[0] - means[1]).sum())
+    spread = float(numpy.trace(covariances[0]) + numpy.trace(covariances[1]))
+    return apart + spread - 2 * float(numpy.sqrt(shared.clip(min=0)).sum())
+
+
+def measure_sharpness(picture: NDArray[numpy.uint8]) -> float:
+    """How steep the edges of a picture (height, width, 3) are: the median, over the crests of all
+    edges, of the gradient per pixel as a share of the difference of the edge's two sides.
+
+    It is 0.5 for a step from one pixel to the next and 1 / (s sqrt(2 pi)) for one that is
+    blurred by s pixels, however strong its contrast; 0 for a picture without edges.
+    """
+    light = torch.from_numpy(picture).float().mean(dim=2)[None, None] / 255
+    across = (light[..., 1:-1, 2:] - light[..., 1:-1, :-2]) / 2
+    down = (light[..., 2:, 1:-1] - light[..., :-2, 1:-1]) / 2
+    steepness = torch.hypot(across, down)
+    window = 2 * EDGE_REACH + 1
+    inner = light[..., 1:-1, 1:-1]
+    highest = functional.max_pool2d(inner, window, 1, EDGE_REACH)
+    lowest = -functional.max_pool2d(-inner, window, 1, EDGE_REACH)
+    contrast = highest - lowest
+    crests = (steepness == functional.max_pool2d(steepness, window, 1, EDGE_REACH)) & (
+        contrast > LEAST_CONTRAST
+    )
+    shares = steepness[crests] / contrast[crests]
+    return float(shares.median()) if len(shares) else 0.0
+
+
+def find_own(pictures: NDArray[numpy.float64], lineups: Sequence[NDArray[numpy.float64]]) -> NDArray:
+    """Whether each picture's identity (n, width) is nearer to the first of its lineup (others, width)
+    than to every other there; a draw is no find."""
+    found = []
+    for identity, lineup in zip(pictures, lineups, strict=True):
+        cosines = lineup @ identity
+        found.append(bool(cosines[0] > cosines[1:].max()))
+    return numpy.array(found)

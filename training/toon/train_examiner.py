@@ -1,0 +1,100 @@
+"""Train the examiner, which measures what models draw: `python -m training.toon.train_examiner --minutes 30`.
+
+The folder gets the examiner in `model`, and checkpoint and log in `training`. What it cannot tell on
+true drawings that it never saw is in the log; an evaluation tells the same as the ceiling of each
+figure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy
+import torch
+
+from .examiner import SIDE, Examiner
+from .examiner_training import ExaminerTraining, draw_group, measure_examiner, prepare_batch
+from .groups import GROUP, Arrays, join_arrays, join_groups
+from .pool import Pool
+from .trainer import Trainer, count_time
+
+HELD_OUT_SEED = -(10**9)
+"""The last seed of what is measured on; a pool's seeds are not below 0."""
+
+_FIRST_SHARE = 0.25
+"""The share of the pool that is drawn before training begins."""
+_GROUPS_AT_ONCE = 16
+
+
+def learn_groups(trainer: Trainer, arrays: Arrays, seed: int) -> None:
+    """Take a step on drawings, changed as seed and step decide."""
+    generator = torch.Generator(trainer.device).manual_seed((seed << 32) + trainer.step)
+    batch, answers = prepare_batch(arrays, trainer.device, generator)
+    # A CPU too: those that multiply matrices of bfloat16 (AMX) take half the time.
+    with torch.autocast(trainer.device.type, torch.bfloat16):
+        loss, losses = trainer.network(batch, answers)
+    trainer.descend(loss, losses)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train as the command line says."""
+    options = _read_options(arguments)
+    torch.set_flush_denormal(True)
+    torch.manual_seed(options.seed)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    network = ExaminerTraining(Examiner()).to("cuda" if torch.cuda.is_available() else "cpu")
+    network.to(memory_format=torch.channels_last)
+    trainer = Trainer(
+        network.train(),
+        options.folder / "training",
+        learning_rate=options.learning_rate,
+        minutes=options.minutes,
+    )
+    trainer.log("start", {"resumed": trainer.resume(), "batch": options.batch, "device": str(trainer.device)})
+    groups = [draw_group(HELD_OUT_SEED + number, SIDE) for number in range(options.measured // GROUP)]
+    held_out = [
+        join_arrays(groups[start : start + _GROUPS_AT_ONCE])
+        for start in range(0, len(groups), _GROUPS_AT_ONCE)
+    ]
+
+    def keep() -> None:
+        trainer.save()
+        with trainer.averaged() as network:
+            trainer.log("held out", measure_examiner(network.examiner, held_out))
+            network.examiner.save_pretrained(options.folder / "model")
+        trainer.rest()
+
+    rng = numpy.random.default_rng((options.seed, trainer.step))
+    draw = partial(draw_group, side=SIDE)
+    with Pool(draw, options.pool, workers=options.workers, seed=options.seed + trainer.step) as pool:
+        pool.wait(_FIRST_SHARE)
+        for is_time_to_measure in count_time(trainer, options.sitting_minutes, options.measure_every):
+            learn_groups(trainer, join_groups(pool.take(rng, options.batch // GROUP)), options.seed)
+            if is_time_to_measure():
+                keep()
+    keep()
+
+
+def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, default=Path("build/toon/examiner"))
+    parser.add_argument("--minutes", type=float, required=True, help="the whole training, all sittings")
+    parser.add_argument("--sitting-minutes", type=float, default=math.inf, help="stop after these")
+    parser.add_argument("--measure-every", type=float, default=5.0, help="minutes")
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--measured", type=int, default=400, help="held-out drawings")
+    parser.add_argument("--pool", type=int, default=4000, help="groups that are drawn and replayed")
+    parser.add_argument("--workers", type=int, default=1, help="processes that draw")
+    parser.add_argument("--threads", type=int, default=0, help="torch's; 0: its own choice")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -19,9 +19,9 @@ def make_small():
     torch.manual_seed(3)
     return ToonAutoencoder(
         latent_channels=8,
-        block_out_channels=(8, 8, 8),
+        block_out_channels=(16, 16, 16),
         decoder_blocks=(1, 1, 1),
-        encoder_channels=(4, 8),
+        encoder_channels=(8, 16),
         colours=2,
     )
 
@@ -108,18 +108,18 @@ def test_a_piece_is_of_its_picture():
 
 def test_training_lowers_the_loss_and_makes_better_pictures(fitted, batch, tmp_path):
     before = copy.deepcopy(fitted)
-    trainer = make_trainer(fitted, tmp_path, learning_rate=5e-3, steps=60)
+    trainer = make_trainer(fitted, tmp_path, learning_rate=1e-2, steps=80, warm_up_steps=5)
     losses = []
-    for _ in range(60):
+    for _ in range(80):
         with torch.no_grad():
             losses.append(float(trainer.network(batch)[0]))
         take_step(trainer, batch, seed=0)
-    assert losses[-1] < 0.9 * losses[0]
+    assert losses[-1] < 0.95 * losses[0]
     entry = draw_crop(2, CANVAS, PATCH, CANVAS)
     wholes = stack_entries([entry | {"heads": entry["places"]}])
     after, ours = measure_reconstruction(fitted, wholes), measure_reconstruction(before, wholes)
-    assert after["psnr 0.0"] > ours["psnr 0.0"] + 0.5
-    assert after["psnr 0.5"] > ours["psnr 0.5"]
+    assert after["psnr 0.0"] > ours["psnr 0.0"]
+    assert after["psnr 0.5"] > ours["psnr 0.5"] + 0.2
 
 
 def test_it_resumes_where_it_was(fitted, batch, tmp_path):

@@ -77,7 +77,7 @@ class Reconstruction(nn.Module):
 
     @property
     def learns_latents(self) -> bool:
-        return self.autoencoder.encoder.linear.weight.requires_grad
+        return any(weight.requires_grad for weight in self.autoencoder.encoder.parameters())
 
     def forward(
         self, batch: CropBatch, generator: torch.Generator | None = None

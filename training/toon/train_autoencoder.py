@@ -101,20 +101,23 @@ def make_trainer(
     learning_rate: float,
     minutes: float = float("inf"),
     steps: int | None = None,
+    warm_up_steps: int = 100,
     decoder_only: bool = False,
     compiled: bool = False,
 ) -> Trainer:
     """What trains an autoencoder, or its decoder alone."""
     autoencoder.encoder.requires_grad_(not decoder_only)
+    # Smooth patches add up: one step of so wide a map would throw the latents about.
+    autoencoder.encoder.linear.requires_grad_(False)
     network = Reconstruction(autoencoder, compiled=compiled).to(memory_format=torch.channels_last)
-    encoder, decoder = autoencoder.encoder, autoencoder.decoder
-    ends = (encoder.linear, encoder.detail[0], encoder.detail[-1], decoder.sketch, decoder.leave)
+    ends = (autoencoder.encoder.detail[0], autoencoder.decoder.leave)
     return Trainer(
         network.train(),
         folder,
         learning_rate=learning_rate,
         minutes=minutes,
         steps=steps,
+        warm_up_steps=warm_up_steps,
         average_decay=0.998,
         optimizer=Muon(
             [weight for weight in network.parameters() if weight.requires_grad],

@@ -61,7 +61,7 @@ class Artist:
                 told = PngImagePlugin.PngInfo()
                 told.add_text(_PACE, f"{seconds:.4f}")
                 fresh = places[index].with_suffix(".new")
-                result.picture.save(fresh, "PNG", pnginfo=told)
+                result.picture.save(fresh, "PNG", pnginfo=told, compress_level=2)
                 fresh.rename(places[index])
         return [_load(place) for place in places]
 

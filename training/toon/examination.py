@@ -210,7 +210,7 @@ def _examine_batch(examiner: Examiner, pictures: Sequence[Image.Image]) -> Exami
         identities=reading.identities.double().cpu().numpy(),
         points=PICTURE_SIDE * points.double().cpu().numpy(),
         features=reading.features.double().cpu().numpy(),
-        sharpness=numpy.array([measure_sharpness(numpy.array(picture)) for picture in pictures]),
+        sharpness=numpy.array([measure_sharpness(numpy.asarray(picture)) for picture in pictures]),
     )
 
 

@@ -111,9 +111,29 @@ def measure_examiner(examiner: Examiner, groups: Sequence[Arrays]) -> dict[str, 
             each[name] = round(float((read == truth[:, index])[known].float().mean()), 4)
     return {
         "answers": round(float(numpy.mean(list(each.values()))), 4),
-        **_measure_identities(readings, truth),
+        **measure_identities(readings, truth),
         "pck": round(float(numpy.mean(scores)), 4),
         **each,
+    }
+
+
+def measure_identities(readings: Sequence[Reading], answers: torch.Tensor) -> dict[str, float]:
+    """How often the nearest of all pictures is the character's other one: of those that can be told
+    from it, and of those without the two that differ from it in one attribute."""
+    identities = torch.cat([reading.identities for reading in readings])
+    cosines = identities @ identities.T
+    own = torch.arange(len(cosines), device=cosines.device)
+    twin = own ^ 1
+    hidden = ~tell_apart(answers[:, : len(NAMES)])
+    hidden[own, twin] = False
+    told = cosines.masked_fill(hidden, -2.0).fill_diagonal_(-2.0)
+    group = own // GROUP
+    near = group[:, None] == group[None, :]
+    near[own, twin] = False
+    easy = told.masked_fill(near, -2.0)
+    return {
+        "identity": round(float((told.argmax(dim=1) == twin).float().mean()), 4),
+        "identity_among_strangers": round(float((easy.argmax(dim=1) == twin).float().mean()), 4),
     }
 
 
@@ -130,21 +150,3 @@ def _score_parts(logits: torch.Tensor, parts: torch.Tensor) -> torch.Tensor:
     cell = parts.shape[-1] // logits.shape[-1]
     shares = functional.one_hot(parts.long(), len(Part)).permute(0, 3, 1, 2).float()
     return -(functional.avg_pool2d(shares, cell) * logits.log_softmax(dim=1)).sum(dim=1).mean()
-
-
-def _measure_identities(readings: Sequence[Reading], answers: torch.Tensor) -> dict[str, float]:
-    identities = torch.cat([reading.identities for reading in readings])
-    cosines = identities @ identities.T
-    own = torch.arange(len(cosines), device=cosines.device)
-    twin = own ^ 1
-    hidden = ~tell_apart(answers[:, : len(NAMES)])
-    hidden[own, twin] = False
-    told = cosines.masked_fill(hidden, -2.0).fill_diagonal_(-2.0)
-    group = own // GROUP
-    near = group[:, None] == group[None, :]
-    near[own, twin] = False
-    easy = told.masked_fill(near, -2.0)
-    return {
-        "identity": round(float((told.argmax(dim=1) == twin).float().mean()), 4),
-        "identity_among_strangers": round(float((easy.argmax(dim=1) == twin).float().mean()), 4),
-    }

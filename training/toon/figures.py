@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch.nn import functional
 
 _CONFIDENT = 1.959964
 """How many standard deviations to each side hold 95 % of a normal distribution."""
@@ -22,6 +21,7 @@ LEAST_CONTRAST = 0.2
 """From which difference of lightness, 0 to 1, on two sides count as an edge."""
 EDGE_REACH = 4
 """How far to each side of an edge its two sides are looked for, in pixels."""
+_WINDOW = 2 * EDGE_REACH + 1
 
 
 @dataclass(frozen=True)
@@ -56,21 +56,18 @@ def measure_mean(values: ArrayLike, weights: ArrayLike | None = None) -> Figure 
     values, weights = values[counted], weights[counted]
     if not len(values):
         return None
+    draws = numpy.random.default_rng(0).integers(len(values), size=(_RESAMPLES, len(values)))
+    means = (values * weights)[draws].sum(axis=1) / weights[draws].sum(axis=1)
+    low, high = numpy.quantile(means, (0.025, 0.975))
+    return Figure(float(numpy.average(values, weights=weights)), float(low), float(high), len(values))
 
-    def average(chosen: NDArray[numpy.int64]) -> float:
-        return float(numpy.average(values[chosen], weights=weights[chosen]))
 
-    return bootstrap(average, len(values))
-
-
-def bootstrap(
-    measure: Callable[[NDArray[numpy.int64]], float], count: int, resamples: int = _RESAMPLES
-) -> Figure:
+def bootstrap(measure: Callable[[NDArray[numpy.int64]], float], count: int, resamples: int) -> Figure:
     """What `measure` gives for all of `count` pictures, and the interval of what it gives for as many
     drawn from them with replacement, always the same draws.
 
-    The interval is moved by how far the mean of the draws is from the whole: distances grow with
-    doubles.
+    The interval is moved by how far the mean of the draws is from the whole: that doubles are drawn
+    makes distances larger.
     """
     rng = numpy.random.default_rng(0)
     values = numpy.array([measure(rng.integers(count, size=count)) for _ in range(resamples)])
@@ -100,22 +97,17 @@ def measure_sharpness(picture: NDArray[numpy.uint8]) -> float:
     """How steep the edges of a picture (height, width, 3) are: the median, over the crests of all
     edges, of the gradient per pixel as a share of the difference of the edge's two sides.
 
-    It is 0.5 for a step from one pixel to the next and 1 / (s sqrt(2 pi)) for one that is
+    It is 0.5 for a step from one pixel to the next and about 1 / (s sqrt(2 pi)) for one that is
     blurred by s pixels, however strong its contrast; 0 for a picture without edges.
     """
-    light = torch.from_numpy(picture).float().mean(dim=2)[None, None] / 255
-    across = (light[..., 1:-1, 2:] - light[..., 1:-1, :-2]) / 2
-    down = (light[..., 2:, 1:-1] - light[..., :-2, 1:-1]) / 2
-    steepness = torch.hypot(across, down)
-    window = 2 * EDGE_REACH + 1
-    inner = light[..., 1:-1, 1:-1]
-    highest = functional.max_pool2d(inner, window, 1, EDGE_REACH)
-    lowest = -functional.max_pool2d(-inner, window, 1, EDGE_REACH)
-    contrast = highest - lowest
-    crests = (steepness == functional.max_pool2d(steepness, window, 1, EDGE_REACH)) & (
-        contrast > LEAST_CONTRAST
-    )
-    shares = steepness[crests] / contrast[crests]
+    light = torch.from_numpy(numpy.array(picture)).float().mean(dim=2) / 255
+    across = (light[1:-1, 2:] - light[1:-1, :-2]) / 2
+    down = (light[2:, 1:-1] - light[:-2, 1:-1]) / 2
+    steepness, light = torch.hypot(across, down), light[1:-1, 1:-1]
+    contrast = _find_highest(light) + _find_highest(-light)
+    inner = slice(EDGE_REACH, -EDGE_REACH)
+    crests = (steepness[inner, inner] == _find_highest(steepness)) & (contrast > LEAST_CONTRAST)
+    shares = steepness[inner, inner][crests] / contrast[crests]
     return float(shares.median()) if len(shares) else 0.0
 
 
@@ -127,3 +119,25 @@ def find_own(pictures: NDArray[numpy.float64], lineups: Sequence[NDArray[numpy.f
         cosines = lineup @ identity
         found.append(bool(cosines[0] > cosines[1:].max()))
     return numpy.array(found)
+
+
+def _find_highest(values: torch.Tensor) -> torch.Tensor:
+    """The highest of the values (height, width) within the reach of an edge, each way.
+
+    The highest of 9 in a row is that of two overlapping 8, each that of two 4, and so on; it takes a
+    tenth of the time of a pooling.
+    """
+    for axis in (0, 1):
+        width = 1
+        while 2 * width <= _WINDOW:
+            values = torch.maximum(
+                values.narrow(axis, 0, values.shape[axis] - width),
+                values.narrow(axis, width, values.shape[axis] - width),
+            )
+            width *= 2
+        last = _WINDOW - width
+        values = torch.maximum(
+            values.narrow(axis, 0, values.shape[axis] - last),
+            values.narrow(axis, last, values.shape[axis] - last),
+        )
+    return values

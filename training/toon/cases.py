@@ -18,7 +18,7 @@ from .captions import write_caption, write_change
 from .character import Character, change_character, make_character
 from .poses import HELD_OUT_FAMILIES, make_pose
 from .renderer import Framing, Shot, draw, make_shot
-from .scene import Scene
+from .samples import name_scene
 from .wording import EXPRESSION_WORDS, SCENE_WORDS
 
 SIDE = 1024
@@ -72,8 +72,11 @@ def make_case(number: int) -> Case:
     rng = random.Random(f"held-out case {number}")
     character = make_character(rng)
     shot = make_shot(rng, make_pose(rng, (HELD_OUT_FAMILIES[number % len(HELD_OUT_FAMILIES)],)))
-    scene = _name_scene(shot.scene)
-    told = (write_caption(character), EXPRESSION_WORDS[shot.expression][0], SCENE_WORDS[scene][0])
+    told = (
+        write_caption(character),
+        EXPRESSION_WORDS[shot.expression][0],
+        SCENE_WORDS[name_scene(shot.scene)][0],
+    )
     shown = _draw_small(character, shot)
     changed, attribute = _change(character, rng, lambda other: differ(shown, _draw_small(other, shot)))
     return Case(
@@ -146,11 +149,6 @@ def _make_plain_shot(rng: random.Random) -> Shot:
     while pose.view not in ("front", "three-quarter"):
         pose = make_pose(rng, _PLAIN_FAMILIES)
     return make_shot(rng, pose, framing=Framing("whole"))
-
-
-def _name_scene(scene: Scene) -> str:
-    white = scene.kind == "plain" and min(scene.tint) > 245
-    return "white" if white else scene.kind
 
 
 def _draw_small(character: Character, shot: Shot) -> NDArray[numpy.uint8]:

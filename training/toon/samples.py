@@ -128,7 +128,7 @@ def write_captions(
                     pose=shot.pose.family,
                     expression=shot.expression,
                     view=shot.pose.view,
-                    scene=_name_scene(shot.scene),
+                    scene=name_scene(shot.scene),
                 )
             )
         elif rng.random() < 0.75:
@@ -145,6 +145,11 @@ def read_texts(texts: NDArray[np.uint8]) -> list[str]:
     return [bytes(row).rstrip(b"\0").decode(errors="ignore") for row in texts]
 
 
+def name_scene(scene: Scene) -> str:
+    """What `SCENE_WORDS` calls a scene."""
+    return "white" if scene.kind == "plain" and min(scene.tint) > 245 else scene.kind
+
+
 def _write_bytes(text: str) -> NDArray[np.uint8]:
     row = np.zeros(CAPTION_BYTES, np.uint8)
     data = np.frombuffer(text.encode()[:CAPTION_BYTES], np.uint8)
@@ -159,7 +164,3 @@ def _compress(picture: NDArray[np.uint8], rng: random.Random) -> NDArray[np.uint
     with BytesIO() as file:
         Image.fromarray(picture).save(file, "JPEG", quality=rng.randint(35, 90))
         return np.asarray(Image.open(file).convert("RGB"))
-
-
-def _name_scene(scene: Scene) -> str:
-    return "white" if scene.kind == "plain" and min(scene.tint) > 245 else scene.kind

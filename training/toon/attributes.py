@@ -67,7 +67,7 @@ _OWNERS = {
 }
 
 _FACE = (Part.EYES, Part.MOUTH, Part.GLASSES, Part.BEARD)
-_SHOWN_BY: dict[str, tuple[Part, ...]] = {
+SHOWN_BY: dict[str, tuple[Part, ...]] = {
     "skin": (Part.SKIN,),
     "face": _FACE,
     "eye_colour": (Part.EYES,),
@@ -135,7 +135,7 @@ def hide_unseen(answers: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
 
     seen = shares >= LEAST_SHARE
     shown = torch.ones_like(answers, dtype=torch.bool)
-    for name, parts in _SHOWN_BY.items():
+    for name, parts in SHOWN_BY.items():
         shown[:, NAMES.index(name)] = seen[:, list(parts)].any(dim=1)
     for name, (value, parts) in _LACK_SHOWN_BY.items():
         column = NAMES.index(name)

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from understudy.pose.skeleton import KEYPOINT_NAMES
 
-from .attributes import NAMES, NONE, hide_unseen
+from .attributes import NAMES, NONE, SHOWN_BY, hide_unseen
 from .ink import Part
 from .readers import ANSWERS
 
@@ -27,6 +27,8 @@ SIDE = 192
 
 _GROUP_CHANNELS = 16
 _FACE = [Part.EYES, Part.MOUTH]
+_ELSEWHERE = 0.01
+"""How much a place counts that does not seem to show an answer, beside one that does."""
 
 
 @dataclass
@@ -52,7 +54,8 @@ class Examiner(ModelMixin, ConfigMixin):
 
     A residual network (He et al., arXiv 1512.03385) with group normalisation goes down to a 32nd of
     the side, a pyramid (Lin et al., arXiv 1612.03144) brings what it understood back to a quarter.
-    For each question a map of its own says where to look for the answer.
+    For each question a map of its own says where to look for the answer, within what seem to be the
+    parts that show it.
     """
 
     config_name = "config.json"
@@ -89,10 +92,12 @@ class Examiner(ModelMixin, ConfigMixin):
         )
         self.parts_head = nn.Conv2d(pyramid_width, len(Part), 1)
         self.places = nn.Conv2d(pyramid_width, len(ANSWERS), 1)
+        self.register_buffer("shown_by", _tell_parts(), persistent=False)
+        self.found_norm, self.whole_norm = nn.LayerNorm(pyramid_width), nn.LayerNorm(coarsest)
         self.answer_heads = nn.ModuleDict(
             {
                 name: nn.Sequential(
-                    nn.Linear(pyramid_width + coarsest, pyramid_width),
+                    nn.Linear(pyramid_width + coarsest + len(Part), pyramid_width),
                     nn.ReLU(),
                     nn.Linear(pyramid_width, count),
                 )
@@ -107,7 +112,6 @@ class Examiner(ModelMixin, ConfigMixin):
         for index, stage in enumerate(self.stages):
             features = stage(features if index == 0 else self.steps[index - 1](features))
             levels.append(features)
-        whole = levels[-1].mean(dim=(2, 3))
         seen = self.across[-1](levels[-1])
         for across, smooth, level in zip(
             reversed(self.across[:-1]), reversed(self.smooth), reversed(levels[1:-1]), strict=True
@@ -115,17 +119,20 @@ class Examiner(ModelMixin, ConfigMixin):
             seen = smooth(across(level) + functional.interpolate(seen, scale_factor=2.0))
         fine = functional.interpolate(self.fine_down(seen), scale_factor=2.0) + self.fine_across(levels[0])
 
-        shares = self.places(seen).flatten(2).softmax(dim=-1)
-        found = shares @ seen.flatten(2).transpose(1, 2)
+        parts = self.parts_head(seen)
+        seeming = parts.detach().float().softmax(dim=1).flatten(2)
+        shares = (self.places(seen).flatten(2) + (self.shown_by @ seeming + _ELSEWHERE).log()).softmax(dim=-1)
+        found = self.found_norm(shares.to(seen.dtype) @ seen.flatten(2).transpose(1, 2))
+        known = torch.cat([self.whole_norm(levels[-1].mean(dim=(2, 3))), seeming.mean(dim=2)], dim=1)
         answers = {
-            name: head(torch.cat([found[:, index], whole], dim=1))
+            name: head(torch.cat([found[:, index], known], dim=1))
             for index, (name, head) in enumerate(self.answer_heads.items())
         }
         return Reading(
             answers=answers,
             identities=functional.normalize(self.identity_head(found.flatten(1)), dim=-1),
             heatmaps=self.heatmap_head(fine),
-            parts=self.parts_head(seen),
+            parts=parts,
             features=levels[1].mean(dim=(2, 3)),
         )
 
@@ -136,6 +143,18 @@ def hide_answers(answers: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
     expression, view = answers[:, len(NAMES)], answers[:, len(NAMES) + 1]
     expression = torch.where(shares[:, _FACE].sum(dim=1) > 0, expression, NONE)
     return torch.column_stack([attributes, expression, view])
+
+
+def _tell_parts() -> torch.Tensor:
+    """Which parts show the answer of each question, (26, 13): ones; where nothing is known of it, the
+    whole figure."""
+    shown_by = torch.ones(len(ANSWERS), len(Part))
+    shown_by[:, Part.SCENE] = 0
+    for row, name in enumerate(ANSWERS):
+        if name in SHOWN_BY:
+            shown_by[row] = 0
+            shown_by[row, list(SHOWN_BY[name])] = 1
+    return shown_by
 
 
 class _ResidualBlock(nn.Module):

@@ -92,8 +92,10 @@ class Trainer:
 
     @contextmanager
     def in_precision(self) -> Iterator[None]:
-        """What is computed within is in bfloat16 on a GPU, in full precision on a CPU."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+        """What is computed within is in bfloat16 where the device has units for it: a GPU, or a CPU
+        with matrix tiles (AMX); elsewhere in full precision."""
+        has_units = self.device.type == "cuda" or torch.cpu._is_amx_tile_supported()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=has_units):
             yield
 
     def descend(self, loss: torch.Tensor, figures: dict[str, torch.Tensor]) -> None:

@@ -32,7 +32,7 @@ from .renderer import make_shot
 CHANGES = Augmentation(zoom=(0.85, 1.2), shift=0.06, turn=5.0, tint=0.03, plain=0.1, blurred=0.35, noisy=0.35)
 """How much its drawings are changed: what models draw is a little blurred and noisy."""
 
-_WEIGHTS = {"answers": 1.0, "identity": 0.5, "keypoints": 0.5, "parts": 0.5}
+_WEIGHTS = {"answers": 4.0, "identity": 0.5, "keypoints": 0.5, "parts": 0.5}
 
 
 class ExaminerTraining(nn.Module):

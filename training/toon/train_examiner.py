@@ -35,8 +35,7 @@ def learn_groups(trainer: Trainer, arrays: Arrays, seed: int) -> None:
     """Take a step on drawings, changed as seed and step decide."""
     generator = torch.Generator(trainer.device).manual_seed((seed << 32) + trainer.step)
     batch, answers = prepare_batch(arrays, trainer.device, generator)
-    # A CPU too: those that multiply matrices of bfloat16 (AMX) take half the time.
-    with torch.autocast(trainer.device.type, torch.bfloat16):
+    with trainer.in_precision():
         loss, losses = trainer.network(batch, answers)
     trainer.descend(loss, losses)
 

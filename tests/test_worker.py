@@ -385,6 +385,30 @@ class TestPose:
         assert [message.pose for message in drawn] == [1.0] * 3
         assert len([call for call in calls if call.shape[0] == 1024]) == 1
 
+    def test_an_engine_that_has_a_detector_scores_its_own_pictures_and_finds_poses_with_it(self, monkeypatch):
+        monkeypatch.setattr("understudy.worker.is_detector_installed", lambda: False)
+        engine = RecordingEngine()
+
+        def model(picture):
+            points = numpy.array(standing()) * (picture.shape[1], picture.shape[0], 1)
+            return points[None, :, :2], numpy.ones((1, 18))
+
+        engine.detector = PoseDetector(model)
+        task = make_task(pose_picture=name_picture(REFERENCE))
+        drawn = next(m for m in Worker(engine).run(make_run([task])) if isinstance(m, Drawn))
+        assert drawn.pose == 1.0
+        assert numpy.allclose(engine.requests[-1].skeleton, numpy.array(standing()) * (256, 256, 1))
+
+    def test_whom_the_installed_detector_does_not_see_the_engine_s_own_may_find(self):
+        engine = RecordingEngine()
+        points = numpy.array(standing())[None, :, :2] * 256
+        engine.detector = PoseDetector(lambda picture: (points, numpy.ones((1, 18))))
+        blind = PoseDetector(lambda picture: (numpy.zeros((0, 18, 2)), numpy.zeros((0, 18))))
+        task = make_task(pose_picture=name_picture(REFERENCE))
+        messages = list(Worker(engine, blind).run(make_run([task])))
+        assert any(isinstance(message, Drawn) for message in messages)
+        assert engine.requests[-1].skeleton is not None
+
     def test_without_a_detector_it_is_said_what_to_do(self, monkeypatch):
         monkeypatch.setattr("understudy.engines.detector.is_detector_installed", lambda: False)
         task = make_task(pose_picture=name_picture(REFERENCE))

@@ -112,10 +112,13 @@ class Worker:
     """Draws tasks with one engine, those together that agree and are faster so."""
 
     def __init__(self, engine: Engine, detector: PoseDetector | None = None) -> None:
-        """`detector` finds poses in pictures; without it the installed one is loaded when needed."""
+        """`detector` finds poses in any picture; without it the installed one is loaded when needed.
+
+        What the engine drew is scored by the engine's own, where it has one.
+        """
         self._engine = engine
         self._detector = detector
-        self._scores_poses = detector is not None or is_detector_installed()
+        self._scores_poses = bool(engine.detector or detector) or is_detector_installed()
         self._last_pose_picture: tuple[str, Skeleton] | None = None
         self._files: Mapping[str, bytes] = {}
         self._opened: dict[str, Image.Image] = {}
@@ -340,7 +343,7 @@ class Worker:
         if self._last_pose_picture is None or self._last_pose_picture[0] != task.pose_picture:
             skeleton = read_skeleton(picture)
             if skeleton is None:
-                skeleton = self._get_detector().find_skeleton(picture)
+                skeleton = self._detect_skeleton(picture)
             # Pictures of one request come one after another with the same pose.
             self._last_pose_picture = (task.pose_picture, skeleton)
         return place_skeleton(self._last_pose_picture[1], picture.size, (task.width, task.height))
@@ -350,7 +353,7 @@ class Worker:
         if wanted is None or not self._can_score_pose(wanted):
             return None
         try:
-            found = self._get_detector().find_skeleton(picture)
+            found = (self._engine.detector or self._get_detector()).find_skeleton(picture)
         except EngineError as error:
             if error.code == "no_person_found":
                 return 0.0
@@ -369,6 +372,21 @@ class Worker:
             # The decoder's files are RGB already.
             self._opened[digest] = picture if picture.mode == "RGB" else picture.convert("RGB")
         return self._opened[digest]
+
+    def _detect_skeleton(self, picture: Image.Image) -> Skeleton:
+        """The skeleton of whoever is in a picture: a person, or a character as the engine draws them.
+
+        Raises:
+            EngineError: nobody is found, or there is no detector that works.
+        """
+        own = self._engine.detector
+        if own is None or self._detector is not None or is_detector_installed():
+            try:
+                return self._get_detector().find_skeleton(picture)
+            except EngineError:
+                if own is None:
+                    raise
+        return own.find_skeleton(picture)
 
     def _get_detector(self) -> PoseDetector:
         if self._detector is None:

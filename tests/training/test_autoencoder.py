@@ -5,12 +5,13 @@ import copy
 import numpy
 import pytest
 import torch
+from training.toon import networks
 from training.toon.crops import draw_crop, make_picture, stack_entries
 from training.toon.reconstruction import cut_pieces, fit_patches, measure_reconstruction, prepare_crops
 from training.toon.renderer import draw
 from training.toon.train_autoencoder import make_trainer, read_predictions, take_step
 
-from understudy.engines.toon_autoencoder import ToonAutoencoder, mix_cells
+from understudy.engines.toon_autoencoder import PIPELINE_PATCH, ToonAutoencoder, mix_cells
 
 CANVAS, SIDE, PATCH = 64, 32, 4
 
@@ -19,7 +20,7 @@ def make_small():
     torch.manual_seed(3)
     return ToonAutoencoder(
         latent_channels=8,
-        block_out_channels=(16, 16, 16),
+        decoder_channels=(16, 16, 16),
         decoder_blocks=(1, 1, 1),
         encoder_channels=(8, 16),
         colours=2,
@@ -50,7 +51,7 @@ def test_it_decodes_at_four_times_the_canvas(fitted):
 
 def test_a_pipeline_reads_its_scale_from_its_config():
     config = ToonAutoencoder().config
-    assert 2 ** (len(config.block_out_channels) - 1) == 16
+    assert 2 ** (len(config.block_out_channels) - 1) == PIPELINE_PATCH == networks.PATCH
     assert config.scaling_factor == 1
     assert not config.force_upcast
 

@@ -81,6 +81,11 @@ class Denoiser(nn.Module):
         schedule = {name: value for name, value in SCHEDULE.items() if name != "timestep_spacing"}
         self.register_buffer("alphas", DDPMScheduler(**schedule).alphas_cumprod, persistent=False)
 
+    def compile_networks(self) -> None:
+        """Fuse what can be: steps take a good third less, after minutes of compiling at the first."""
+        for network in (self.unet, self.controlnet, self.text_encoder):
+            network.compile()
+
     def forward(
         self, noisy: torch.Tensor, steps: torch.Tensor, conditions: Conditions
     ) -> tuple[torch.Tensor, torch.Tensor]:

@@ -15,6 +15,7 @@ import torch
 from diffusers import ControlNetModel, StableDiffusionXLControlNetPipeline, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
+from understudy.engines.checkpoint import DETECTOR_FOLDER
 from understudy.engines.toon_autoencoder import ToonAutoencoder
 
 from .encoders import load_image_encoder, load_text_encoder, make_image_processor
@@ -74,7 +75,7 @@ def export(denoiser: Path, autoencoder: Path, encoders: Path, detector: Path, fo
         halved = {name: tensor.half() for name, tensor in load_file(denoiser / IP_ADAPTER).items()}
         save_file(halved, fresh / IP_ADAPTER)
         if detector.exists():
-            shutil.copytree(detector, fresh / "detector")
+            shutil.copytree(detector, fresh / DETECTOR_FOLDER)
         _check_sizes(fresh)
         if folder.exists():
             shutil.rmtree(folder)

@@ -130,8 +130,7 @@ def make_trainer(
 def take_step(trainer: Trainer, batch: CropBatch, seed: int) -> None:
     """Learn from one batch; the errors in its latents are the same for the same step and seed."""
     generator = torch.Generator().manual_seed((seed << 32) + trainer.step)
-    half = trainer.device.type == "cuda" or torch.cpu._is_amx_tile_supported()
-    with torch.autocast(trainer.device.type, torch.bfloat16, enabled=half):
+    with trainer.in_precision():
         loss, figures = trainer.network(batch, generator)
     trainer.descend(loss, figures)
 

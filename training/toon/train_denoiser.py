@@ -7,6 +7,8 @@ learning. What is rendered is encoded once and kept beside the pool until the en
 from __future__ import annotations
 
 import argparse
+import shutil
+import sys
 from pathlib import Path
 
 import numpy
@@ -51,6 +53,8 @@ def main() -> None:
         optimizer=choose_optimizer(denoiser, options.learning_rate),
     )
     resumed = trainer.resume()
+    if options.compile:
+        denoiser.compile_networks()
     lessons = Lessons(
         ToonAutoencoder.from_pretrained(options.autoencoder).eval().to(device),
         load_image_encoder(options.encoders).eval().to(device),
@@ -95,7 +99,8 @@ def choose_optimizer(denoiser: Denoiser, learning_rate: float) -> Muon:
 def measure(trainer: Trainer, lessons: Lessons, examples: Batch) -> None:
     """Write checkpoint, weights, a grid of held-out samples and their errors."""
     trainer.save()
-    with trainer.averaged() as denoiser, trainer.in_precision():
+    # What is compiled is compiled for the batches of the training.
+    with trainer.averaged() as denoiser, trainer.in_precision(), torch.compiler.set_stance("force_eager"):
         errors = measure_errors(denoiser, examples)
         trainer.log("held out", errors)
         draw_grid(denoiser, lessons, examples, trainer.folder / f"grid_{trainer.step:07d}.png")
@@ -160,6 +165,12 @@ def _read_options() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=1, help="processes that render")
     parser.add_argument("--threads", type=int, default=0, help="torch's; 0: its own choice")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--compile",
+        action=argparse.BooleanOptionalAction,
+        default=sys.platform == "linux" and shutil.which("g++") is not None,
+        help="fuse the networks with a compiler; on by default where there is one",
+    )
     return parser.parse_args()
 
 

@@ -18,9 +18,12 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 LOG_EVERY = 50
 """Steps from one line of the log to the next; a line has the means of the steps between."""
+
+_ANY_ATTENTION = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 
 class Trainer:
@@ -94,8 +97,12 @@ class Trainer:
     def in_precision(self) -> Iterator[None]:
         """What is computed within is in bfloat16 where the device has units for it: a GPU, or a CPU
         with matrix tiles (AMX); elsewhere in full precision."""
-        has_units = self.device.type == "cuda" or torch.cpu._is_amx_tile_supported()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=has_units):
+        on_cpu = self.device.type == "cpu"
+        has_units = not on_cpu or torch.cpu._is_amx_tile_supported()
+        # The CPU's fused attention does not use the tiles: plain products are five times as fast.
+        attention = SDPBackend.MATH if on_cpu and has_units else _ANY_ATTENTION
+        torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=has_units), sdpa_kernel(attention):
             yield
 
     def descend(self, loss: torch.Tensor, figures: dict[str, torch.Tensor]) -> None:

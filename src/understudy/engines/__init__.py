@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from ..settings import Settings
+    from .detector import PoseDetector
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +64,8 @@ class Engine(Protocol):
     """The most requests that are drawn faster together than one after another."""
     scores_likeness: bool
     """Whether `score_likeness` can tell."""
+    detector: PoseDetector | None
+    """Finds the skeletons of characters as this model draws them; None where there is none for them."""
 
     def draw(self, requests: Sequence[DrawRequest], on_step: OnStep) -> list[DrawResult | None]:
         """Draw one picture for each request, all at the same time; None for a cancelled one.

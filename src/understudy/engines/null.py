@@ -17,6 +17,7 @@ class NullEngine:
     device = "cpu"
     batch_size = 64
     scores_likeness = False
+    detector = None
 
     def draw(self, requests: Sequence[DrawRequest], on_step: OnStep) -> list[DrawResult | None]:
         """A picture of one colour for each request; None where `on_step` answered False."""

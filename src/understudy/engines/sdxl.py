@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy
@@ -31,10 +32,12 @@ from .checkpoint import (
     prepare_torch,
 )
 from .cores import Cores
+from .detector import PoseDetector
 from .embeddings import Embeddings, ReferenceEmbedding, TextEmbedding
 from .likeness import score_likeness
 from .preview import Previewer
 from .replay import ReplayedForward
+from .toon_detector import load_toon_detector
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +62,8 @@ def load_sdxl(settings: Settings, checkpoint: Checkpoint | None = None) -> SdxlE
     cores = Cores(count_cores(settings) if replayed else 1)
     if replayed:
         _replay_networks(pipeline, cores)
-    return SdxlEngine(pipeline, profile, device, cores)
+    detector = None if checkpoint.detector is None else load_toon_detector(Path(checkpoint.detector))
+    return SdxlEngine(pipeline, profile, device, cores, detector)
 
 
 class SdxlEngine:
@@ -73,9 +77,11 @@ class SdxlEngine:
         profile: Profile,
         device: str,
         cores: Cores | None = None,
+        detector: PoseDetector | None = None,
     ) -> None:
         """`cores` do at the same time what nothing else divides among them."""
         self._cores = cores or Cores(1)
+        self.detector = detector
         self.name = profile.name
         self.version = profile.version
         self.device = device

@@ -1,10 +1,13 @@
 """An autoencoder of flat cartoon pictures that a diffusers pipeline accepts as `vae=`.
 
-One latent pixel stands for a patch of the canvas, 16 x 16 pixels. The encoder is a linear map of
-each patch plus what a small network adds to it. The decoder draws at four times the canvas: each
-canvas pixel becomes a cell of 4 x 4 pixels that are mixed from a few flat colours, as a cartoon is,
+One latent pixel stands for a patch of 16 x 16 pixels. The encoder is a linear map of each patch plus
+what a small network adds to it. The decoder draws at four times the size of what was encoded: each
+pixel of that becomes a cell of 4 x 4 pixels that are mixed from a few flat colours, as a cartoon is,
 so that an edge is sharp wherever in the cell it runs. It is trained on latents with errors in them,
 and draws clean pictures of such.
+
+A pipeline has a canvas of its own, 8 x 8 pixels to a latent pixel, on which skeletons are drawn: they
+tell enough at half the size of what was encoded.
 """
 
 from __future__ import annotations
@@ -19,7 +22,9 @@ from torch import nn
 from torch.nn import functional
 
 CELL = 4
-"""The sides of a decoded picture are this many times those of the canvas."""
+"""The sides of a decoded picture are this many times those of an encoded one."""
+PIPELINE_PATCH = 8
+"""Pixels of a pipeline's canvas, each way, to one latent pixel."""
 
 
 class ToonAutoencoder(ModelMixin, ConfigMixin):
@@ -36,7 +41,7 @@ class ToonAutoencoder(ModelMixin, ConfigMixin):
     def __init__(
         self,
         latent_channels: int = 32,
-        block_out_channels: Sequence[int] = (32, 48, 64, 96, 128),
+        decoder_channels: Sequence[int] = (32, 48, 64, 96, 128),
         decoder_blocks: Sequence[int] = (2, 2, 3, 2, 2),
         encoder_channels: Sequence[int] = (24, 48, 64, 80),
         colours: int = 3,
@@ -47,9 +52,9 @@ class ToonAutoencoder(ModelMixin, ConfigMixin):
 
         Args:
             latent_channels: the channels of the latents.
-            block_out_channels: the widths of the decoder, from the grid of canvas pixels to that of
-                latent pixels, each half as fine as the one before. A pipeline takes the patch size
-                from their number: 2 ** (number - 1).
+            decoder_channels: the widths of the decoder, from the grid of cells to that of latent
+                pixels, each half as fine as the one before. A patch has 2 ** (number - 1) pixels
+                each way.
             decoder_blocks: how many residual blocks the decoder has at each of those widths.
             encoder_channels: the widths of the encoder, which halves the grid at each of them; one
                 fewer than the decoder's.
@@ -58,9 +63,11 @@ class ToonAutoencoder(ModelMixin, ConfigMixin):
             force_upcast: whether a pipeline must decode in 32 bits.
         """
         super().__init__()
-        patch_size = 2 ** (len(block_out_channels) - 1)
+        patch_size = 2 ** (len(decoder_channels) - 1)
         self.encoder = PatchEncoder(latent_channels, patch_size, encoder_channels)
-        self.decoder = CellDecoder(latent_channels, patch_size, block_out_channels, decoder_blocks, colours)
+        self.decoder = CellDecoder(latent_channels, patch_size, decoder_channels, decoder_blocks, colours)
+        # A pipeline takes the pixels of its canvas to a latent pixel from this: 2 ** (number - 1).
+        self.register_to_config(block_out_channels=[latent_channels] * PIPELINE_PATCH.bit_length())
         self.register_buffer("mean", torch.zeros(1, latent_channels, 1, 1))
         self.register_buffer("deviation", torch.ones(1, latent_channels, 1, 1))
 
@@ -74,12 +81,12 @@ class ToonAutoencoder(ModelMixin, ConfigMixin):
         return_dict: bool = True,
         generator: torch.Generator | None = None,
     ) -> DecoderOutput | tuple[torch.Tensor]:
-        """The pictures of latents, at four times the canvas; values may leave -1..1 a little."""
+        """The pictures of latents, at four times the encoded size; values may leave -1..1 a little."""
         picture = mix_cells(*self.plan_cells(latents))
         return DecoderOutput(sample=picture) if return_dict else (picture,)
 
     def decode_preview(self, latents: torch.Tensor) -> torch.Tensor:
-        """Blurred pictures of latents, as large as the canvas, at next to no cost."""
+        """Blurred pictures of latents, as large as what was encoded, at next to no cost."""
         return self.decoder.sketch(latents * self.deviation + self.mean)
 
     def plan_cells(self, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -20,6 +20,7 @@ def lessons():
         make_tokenizer(),
         count=24,
         workers=1,
+        refresh=50.0,
         seed=0,
         device=torch.device("cpu"),
     )

@@ -66,10 +66,12 @@ class Lessons:
         *,
         count: int,
         workers: int,
+        refresh: float,
         seed: int,
         device: torch.device,
     ) -> None:
-        """`count` samples are kept, of all shapes together; each shape has a process at the least."""
+        """`count` samples are kept, of all shapes together, and `refresh` of them replaced a second;
+        each shape has a process at the least."""
         self.device = device
         self.tokenizer = tokenizer
         self._autoencoder, self._image_encoder = autoencoder, image_encoder
@@ -80,6 +82,7 @@ class Lessons:
                 partial(draw_sample, width=shape[0], height=shape[1]),
                 max(1, round(share * count)),
                 workers=max(1, round(share * workers)),
+                refresh=share * refresh,
                 seed=seed + number,
             )
             for number, (shape, share) in enumerate(SHAPES.items())

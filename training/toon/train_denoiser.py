@@ -61,6 +61,7 @@ def main() -> None:
         tokenizer,
         count=options.pool,
         workers=options.workers,
+        refresh=options.refresh,
         seed=options.seed + trainer.step,
         device=device,
     )
@@ -162,6 +163,7 @@ def _read_options() -> argparse.Namespace:
     parser.add_argument("--learning-rate", type=float, default=1.2e-3)
     parser.add_argument("--average-decay", type=float, default=0.999)
     parser.add_argument("--pool", type=int, default=20_000, help="entries that are rendered and replayed")
+    parser.add_argument("--refresh", type=float, default=8.0, help="entries a second that are replaced")
     parser.add_argument("--workers", type=int, default=1, help="processes that render")
     parser.add_argument("--threads", type=int, default=0, help="torch's; 0: its own choice")
     parser.add_argument("--seed", type=int, default=0)

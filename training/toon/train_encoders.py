@@ -86,8 +86,15 @@ def train_image(options: argparse.Namespace) -> None:
 
     rng = numpy.random.default_rng((options.seed, trainer.step))
     draw = partial(draw_group, side=side)
-    with Pool(draw, options.pool, workers=options.workers, seed=options.seed + trainer.step) as pool:
-        pool.wait()
+    pool = Pool(
+        draw,
+        options.pool,
+        workers=options.workers,
+        seed=options.seed + trainer.step,
+        refresh=options.refresh,
+    )
+    with pool:
+        pool.wait(0.25)
         for is_time_to_measure in count_time(trainer, options.sitting_minutes, options.measure_every):
             learn_pictures(trainer, join_groups(pool.take(rng, options.batch // GROUP)), options.seed)
             if is_time_to_measure():
@@ -166,7 +173,8 @@ def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--pool", type=int, default=8000, help="groups that are drawn and replayed")
-    parser.add_argument("--workers", type=int, default=2, help="processes that draw")
+    parser.add_argument("--refresh", type=float, default=4.0, help="groups a second that are replaced")
+    parser.add_argument("--workers", type=int, default=1, help="processes that draw")
     parser.add_argument("--threads", type=int, default=0, help="torch's; 0: its own choice")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args(arguments)

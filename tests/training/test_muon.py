@@ -27,7 +27,7 @@ def test_the_singular_values_of_a_step_are_about_one():
     torch.manual_seed(1)
     for shape in ((3, 12, 40), (3, 40, 12)):
         matrices = torch.randn(shape) @ torch.diag_embed(torch.logspace(0, 1.0, shape[-1]).expand(3, -1))
-        values = torch.linalg.svdvals(orthogonalize(matrices))
+        values = torch.linalg.svdvals(orthogonalize(matrices).float())
         assert values.min() > 0.3
         assert values.max() < 1.4
 

@@ -84,7 +84,7 @@ class Denoiser(nn.Module):
     def compile_networks(self) -> None:
         """Fuse what can be: steps take a good third less, after minutes of compiling at the first."""
         for network in (self.unet, self.controlnet, self.text_encoder):
-            network.compile()
+            network.compile(dynamic=False)
 
     def forward(
         self, noisy: torch.Tensor, steps: torch.Tensor, conditions: Conditions

@@ -94,11 +94,12 @@ class Muon(torch.optim.Optimizer):
 def orthogonalize(matrices: torch.Tensor) -> torch.Tensor:
     """The nearest matrices with singular values of about 1, (n, rows, columns), by Newton-Schulz.
 
-    On a GPU it is done in bfloat16, which is exact enough for a direction.
+    Where there are units for bfloat16, it is done in that: exact enough for a direction.
     """
     tall = matrices.shape[1] > matrices.shape[2]
     close = matrices.mT if tall else matrices
-    close = close.to(torch.bfloat16) if close.is_cuda else close
+    has_units = close.is_cuda or torch.cpu._is_amx_tile_supported()
+    close = close.to(torch.bfloat16) if has_units else close
     close = close / (close.norm(dim=(1, 2), keepdim=True) + 1e-7)
     a, b, c = _QUINTIC
     for _ in range(ROUNDS):

@@ -48,13 +48,17 @@ predicts the picture itself, which suits pictures that their conditions nearly d
 def build_unet(
     channels: tuple[int, ...] = CHANNELS, condition_width: int = CONDITION_WIDTH
 ) -> UNet2DConditionModel:
-    """A UNet from scratch, cross-attending at every level, without its IP-Adapter."""
+    """A UNet from scratch, cross-attending at every level, without its IP-Adapter.
+
+    Between them it only convolves: that spares what the other networks' weights need of the room.
+    """
     levels = len(channels)
     return UNet2DConditionModel(
         sample_size=CANVAS // PATCH,
         in_channels=LATENT_CHANNELS,
         out_channels=LATENT_CHANNELS,
         down_block_types=("CrossAttnDownBlock2D",) * levels,
+        mid_block_type="UNetMidBlock2D",
         up_block_types=("CrossAttnUpBlock2D",) * levels,
         block_out_channels=channels,
         layers_per_block=1,

@@ -28,6 +28,8 @@ from .trainer import Trainer
 
 MEASURE_EVERY_MINUTES = 15
 """Training minutes from one sample grid and checkpoint to the next."""
+TEXT_RATE_SHARE = 0.1
+"""Of the learning rate: what the text encoder gets."""
 MEASURED_STEPS = (999, 900, 700, 400, 100)
 """The denoising steps at which the held-out error is told."""
 
@@ -77,7 +79,7 @@ def main() -> None:
         trainer.rest()
         while trainer.progress < 1 and trainer.seconds < until:
             batch = lessons.take(rng, options.batch, Drops())
-            with trainer.in_precision():
+            with trainer.in_precision(), torch.compiler.set_stance(choose_stance(batch)):
                 loss, figures = denoiser.measure_loss(batch.latents, batch.parts, batch.conditions, generator)
             trainer.descend(loss, figures)
             if trainer.seconds - measured_at > 60 * options.measure_every:
@@ -87,14 +89,22 @@ def main() -> None:
 
 
 def choose_optimizer(denoiser: Denoiser, learning_rate: float) -> Muon:
-    """Muon for what lies between the first and the last layers, AdamW for those."""
+    """Muon for what lies between the first and the last layers, AdamW for those, and slowly for the
+    text encoder, which can read already."""
     outside = ("conv_in", "conv_out", "embedding", "part_head", "time_proj")
-    plain = [
-        weight
-        for name, weight in denoiser.named_parameters()
-        if name.startswith("text_encoder") or any(part in name for part in outside)
-    ]
-    return Muon(denoiser.parameters(), lr=learning_rate, plain=plain)
+    fresh = {
+        name: weight for name, weight in denoiser.named_parameters() if not name.startswith("text_encoder.")
+    }
+    plain = [weight for name, weight in fresh.items() if any(part in name for part in outside)]
+    optimizer = Muon(fresh.values(), lr=learning_rate, plain=plain)
+    read_already = list(denoiser.text_encoder.parameters())
+    optimizer.add_param_group({"params": read_already, "orthogonal": False, "rate_share": TEXT_RATE_SHARE})
+    return optimizer
+
+
+def choose_stance(batch: Batch) -> str:
+    """torch.compile's stance for a batch: only square ones are common enough to be compiled for."""
+    return "default" if batch.latents.shape[2] == batch.latents.shape[3] else "force_eager"
 
 
 def measure(trainer: Trainer, lessons: Lessons, examples: Batch) -> None:
@@ -159,10 +169,12 @@ def _read_options() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, required=True, help="the whole training, all sittings")
     parser.add_argument("--sitting-minutes", type=float, default=float("inf"), help="stop after these")
     parser.add_argument("--measure-every", type=float, default=MEASURE_EVERY_MINUTES, help="minutes")
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--learning-rate", type=float, default=1.2e-3)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--average-decay", type=float, default=0.999)
-    parser.add_argument("--pool", type=int, default=20_000, help="entries that are rendered and replayed")
+    parser.add_argument(
+        "--pool", type=int, default=12_000, help="entries of 0.4 MB that are rendered and replayed"
+    )
     parser.add_argument("--refresh", type=float, default=8.0, help="entries a second that are replaced")
     parser.add_argument("--workers", type=int, default=1, help="processes that render")
     parser.add_argument("--threads", type=int, default=0, help="torch's; 0: its own choice")

@@ -51,7 +51,8 @@ class Trainer:
     ) -> None:
         """`network` has every weight that is trained, the heads thrown away later included.
 
-        `optimizer` has these weights; without one it is AdamW. The learning rate is set here.
+        `optimizer` has these weights; without one it is AdamW. The learning rate is set here: a group
+        with a `rate_share` gets that share of it.
         """
         self.network = network
         self.folder = folder
@@ -109,7 +110,7 @@ class Trainer:
         """Take one step down the gradient of `loss`, and note the figures for the log."""
         rate = self.choose_learning_rate()
         for group in self._optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("rate_share", 1.0)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self._parameters, self._largest_gradient)

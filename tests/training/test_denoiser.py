@@ -104,3 +104,23 @@ def test_unet_and_ip_adapter_come_back_from_their_files(denoiser, tmp_path):
     networks.add_ip_adapter(denoiser.unet, networks.load_ip_adapter_weights(tmp_path / "adapter.safetensors"))
     after = denoiser(latents, steps, conditions)[0]
     assert torch.allclose(before, after, atol=1e-5)
+
+
+def test_a_drawing_goes_on_from_latents_under_the_noise_of_its_step(denoiser):
+    """A denoiser that knows the truth gives it back, wherever it begins."""
+    latents, _ = make_lesson(2)
+    conditions = make_conditions(2)
+    nothing = conditions.without_reference_and_text(torch.zeros(1, 5, WIDTH))
+    seen = []
+
+    def knowing(noisy, steps, conditions):
+        seen.append((float(steps[0]), noisy))
+        return latents, None
+
+    denoiser.forward = knowing
+    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(3))
+    drawn = denoiser.sample(conditions, nothing, noise, steps=5, guidance_scale=1, begun=(latents, 3))
+    assert len(seen) == 2
+    step, noisy = seen[0]
+    assert torch.allclose(noisy, denoiser.add_noise(latents, torch.tensor([int(step)]), noise), atol=1e-3)
+    assert torch.allclose(drawn, latents, atol=1e-4)

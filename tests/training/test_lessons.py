@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from training.toon.encoders import build_image_encoder
-from training.toon.lessons import Drops, Lessons
+from training.toon.lessons import Drops, Lessons, Samples
 from training.toon.networks import PATCH, PICTURE_PATCH
 from training.toon.tokenizer import make_tokenizer
 
@@ -14,23 +14,25 @@ from understudy.engines.toon_autoencoder import ToonAutoencoder
 @pytest.fixture(scope="module")
 def lessons():
     torch.manual_seed(0)
-    made = Lessons(
+    return Lessons(
         ToonAutoencoder().eval(),
         build_image_encoder(width=32, layers=1, heads=2).eval(),
         make_tokenizer(),
-        count=24,
-        workers=1,
-        refresh=50.0,
         seed=0,
         device=torch.device("cpu"),
     )
-    with made:
+
+
+@pytest.fixture(scope="module")
+def samples():
+    with Samples(24, workers=1, refresh=50.0, seed=0) as made:
         made.wait(1.0)
         yield made
 
 
-def test_with_nothing_left_out_all_conditions_are_there(lessons):
-    batch = lessons.take(np.random.default_rng(0), 4, Drops(0, 0, 0, 0))
+def test_with_nothing_left_out_all_conditions_are_there(lessons, samples):
+    rng = np.random.default_rng(0)
+    batch = lessons.teach(samples.take(rng, 4), rng, Drops(0, 0, 0, 0))
     height, width = batch.latents.shape[2:]
     assert batch.pictures.shape == (4, 3, PICTURE_PATCH * height, PICTURE_PATCH * width)
     assert batch.conditions.skeletons.shape == (4, 3, PATCH * height, PATCH * width)
@@ -41,13 +43,17 @@ def test_with_nothing_left_out_all_conditions_are_there(lessons):
     assert (batch.conditions.skeletons.flatten(1).max(dim=1).values > 0.3).all()
 
 
-def test_what_is_left_out_is_left_out(lessons):
+def test_what_is_left_out_is_left_out(lessons, samples):
     rng = np.random.default_rng(1)
-    bare = lessons.take(rng, 4, Drops(reference=1, text=1, empty_text=0, skeleton=1)).conditions
+    bare = lessons.teach(
+        samples.take(rng, 4), rng, Drops(reference=1, text=1, empty_text=0, skeleton=1)
+    ).conditions
     assert not bare.text_given.any()
     assert torch.equal(bare.image_states, lessons.empty_states.expand(4, -1, -1))
     assert not bare.skeletons.any()
-    silent = lessons.take(rng, 4, Drops(reference=0, text=0, empty_text=1, skeleton=0)).conditions
+    silent = lessons.teach(
+        samples.take(rng, 4), rng, Drops(reference=0, text=0, empty_text=1, skeleton=0)
+    ).conditions
     assert silent.text_given.all()
     assert torch.equal(silent.token_ids, lessons._empty_prompt.expand(4, -1))
 

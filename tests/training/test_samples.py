@@ -5,9 +5,11 @@ from functools import partial
 import numpy as np
 import pytest
 from training.toon.attributes import ATTRIBUTES, NAMES
+from training.toon.crops import make_picture
 from training.toon.ink import Part
 from training.toon.pool import Pool
 from training.toon.poses import HELD_OUT_FAMILIES
+from training.toon.renderer import draw
 from training.toon.samples import CAPTIONS, CHANGED_SHARE, SHAPES, UNCHANGED, draw_sample, read_texts
 
 
@@ -110,3 +112,9 @@ def test_samples_come_from_a_pool_whole():
 def test_making_samples_needs_no_torch():
     program = "import sys, training.toon.samples; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_the_target_of_a_sample_is_the_picture_of_its_seed():
+    """The autoencoder learns from what is predicted of samples, by their seeds."""
+    character, shot = make_picture(5)
+    assert np.array_equal(draw(character, shot, 256, 256).picture, draw_sample(5)["picture"])

@@ -163,8 +163,13 @@ class Denoiser(nn.Module):
         *,
         steps: int = 10,
         guidance_scale: float = 3.0,
+        begun: tuple[torch.Tensor, int] | None = None,
     ) -> torch.Tensor:
-        """Latents drawn from noise as the pipeline draws them, guided away from `unwanted`."""
+        """Latents drawn from noise as the pipeline draws them, guided away from `unwanted`.
+
+        `begun` are latents that the drawing goes on from, and how many of the steps are behind it:
+        noise is added to them as there would be then.
+        """
         scheduler = make_scheduler()
         scheduler.set_timesteps(steps, device=noise.device)
         guided = guidance_scale > 1
@@ -174,8 +179,13 @@ class Denoiser(nn.Module):
                 for field in fields(Conditions)
             }
         )
+        done = 0
         latents = noise * scheduler.init_noise_sigma
-        for step in scheduler.timesteps:
+        if begun is not None:
+            clean, done = begun
+            scheduler.set_begin_index(done)
+            latents = clean + scheduler.sigmas[done].to(noise) * noise
+        for step in scheduler.timesteps[done:]:
             scaled = scheduler.scale_model_input(latents, step)
             if guided:
                 told = step.expand(2 * len(scaled))

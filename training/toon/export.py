@@ -19,13 +19,11 @@ from understudy.engines.checkpoint import DETECTOR_FOLDER
 from understudy.engines.toon_autoencoder import ToonAutoencoder
 
 from .encoders import load_image_encoder, load_text_encoder, make_image_processor
-from .networks import make_scheduler
+from .networks import IP_ADAPTER, make_scheduler
 
 LARGEST_FILE = 15_000_000
 LARGEST_WHOLE = 40_000_000
 """Bytes that a file of the repository, and the checkpoint as a whole, may have."""
-
-IP_ADAPTER = Path("ip_adapter") / "ip_adapter.safetensors"
 
 
 def main() -> None:

@@ -1,10 +1,11 @@
-"""What the denoiser learns from, as tensors: samples that a pool keeps, encoded as they are taken.
+"""What the denoiser learns from, as tensors: samples that pools keep, encoded as they are taken.
 
 Encoding each time costs a tenth of a step, and lets references differ each time they are shown.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Self
@@ -55,28 +56,12 @@ class Batch:
     references: torch.Tensor
 
 
-class Lessons:
-    """Lessons without end. Used as a context: the processes that draw end with it."""
+class Samples:
+    """Samples without end, of all shapes. Used as a context: the processes that draw end with it."""
 
-    def __init__(
-        self,
-        autoencoder: ToonAutoencoder,
-        image_encoder: CLIPVisionModelWithProjection,
-        tokenizer: CLIPTokenizer,
-        *,
-        count: int,
-        workers: int,
-        refresh: float,
-        seed: int,
-        device: torch.device,
-    ) -> None:
+    def __init__(self, count: int, *, workers: int, refresh: float, seed: int) -> None:
         """`count` samples are kept, of all shapes together, and `refresh` of them replaced a second;
         each shape has a process at the least."""
-        self.device = device
-        self.tokenizer = tokenizer
-        self._autoencoder, self._image_encoder = autoencoder, image_encoder
-        self._generator = torch.Generator(device).manual_seed(seed)
-        self._empty_prompt = tokenize(tokenizer, [""], device)
         self._pools = {
             shape: Pool(
                 partial(draw_sample, width=shape[0], height=shape[1]),
@@ -87,10 +72,6 @@ class Lessons:
             )
             for number, (shape, share) in enumerate(SHAPES.items())
         }
-        side = image_encoder.config.image_size
-        with torch.no_grad():
-            nothing = torch.zeros(1, 3, side, side, device=device)
-            self.empty_states = encode_pictures(image_encoder, nothing)[0]
 
     def __enter__(self) -> Self:
         for pool in self._pools.values():
@@ -106,10 +87,38 @@ class Lessons:
         for pool in self._pools.values():
             pool.wait(share)
 
-    def take(self, rng: numpy.random.Generator, count: int, drops: Drops) -> Batch:
-        """A batch of one shape, at random."""
+    def take(self, rng: numpy.random.Generator, count: int) -> Entry:
+        """Samples of one shape, at random."""
         shape = list(SHAPES)[rng.choice(len(SHAPES), p=list(SHAPES.values()))]
-        samples = self._pools[shape].take(rng, count)
+        return self._pools[shape].take(rng, count)
+
+
+class Lessons:
+    """Makes lessons of samples."""
+
+    def __init__(
+        self,
+        autoencoder: ToonAutoencoder,
+        image_encoder: CLIPVisionModelWithProjection,
+        tokenizer: CLIPTokenizer,
+        *,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        """`seed` decides how references are changed."""
+        self.device = device
+        self.tokenizer = tokenizer
+        self._autoencoder, self._image_encoder = autoencoder, image_encoder
+        self._generator = torch.Generator(device).manual_seed(seed)
+        self._empty_prompt = tokenize(tokenizer, [""], device)
+        side = image_encoder.config.image_size
+        with torch.no_grad():
+            nothing = torch.zeros(1, 3, side, side, device=device)
+            self.empty_states = encode_pictures(image_encoder, nothing)[0]
+
+    def teach(self, samples: Entry, rng: numpy.random.Generator, drops: Drops) -> Batch:
+        """Lessons of samples, with things left out and references changed at random."""
+        count = len(samples["picture"])
         captions = samples["captions"][numpy.arange(count), rng.integers(4, size=count)]
         told = rng.random(count)
         samples["skeleton_picture"][rng.random(count) < drops.skeleton] = 0
@@ -122,16 +131,21 @@ class Lessons:
             generator=self._generator,
         )
 
-    def hold_out(self, count: int) -> Batch:
-        """Lessons of characters and poses that training never sees, nothing left out."""
-        drawn = [
-            draw_sample(HELD_OUT_SEED + number, families=HELD_OUT_FAMILIES, changed_share=0.0)
-            for number in range(count)
-        ]
+    def show(self, drawn: Sequence[Entry]) -> Batch:
+        """Lessons of samples of one shape, nothing left out and nothing changed."""
         samples = {name: numpy.stack([sample[name] for sample in drawn]) for name in drawn[0]}
-        every = numpy.ones(count, bool)
+        every = numpy.ones(len(drawn), bool)
         return self._encode(
             samples, samples["captions"][:, 0], empty=~every, text_given=every, reference_given=every
+        )
+
+    def hold_out(self, count: int) -> Batch:
+        """Lessons of characters and poses that training never sees."""
+        return self.show(
+            [
+                draw_sample(HELD_OUT_SEED + number, families=HELD_OUT_FAMILIES, changed_share=0.0)
+                for number in range(count)
+            ]
         )
 
     @torch.no_grad()

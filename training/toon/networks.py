@@ -30,6 +30,8 @@ CHANNELS = (128, 192)
 HEAD_CHANNELS = 32
 SKELETON_CHANNELS = (16, 32, 32, 64)
 """Channels of the ControlNet's first layers; each but the first halves the skeleton picture."""
+IP_ADAPTER = Path("ip_adapter") / "ip_adapter.safetensors"
+"""Where in a checkpoint the IP-Adapter lies."""
 TOLD_SIZE = (CANVAS, CANVAS)
 """The size conditioning of every picture."""
 

@@ -53,7 +53,7 @@ def draw_sample(
     families: Sequence[str] = TRAINING_FAMILIES,
     changed_share: float = CHANGED_SHARE,
 ) -> dict[str, NDArray[Any]]:
-    """The sample of a seed.
+    """The sample of a seed; its target is what `crops.make_picture` gives, unless `families` are named.
 
     picture            (height, width, 3), the target, 8 bits
     parts              (height / 8, width / 8), the part of each cell's middle
@@ -71,10 +71,10 @@ def draw_sample(
     """
     rng = random.Random(seed)
     target = make_character(rng)
+    shot = make_shot(rng, make_pose(rng, families))
     shown, attribute = target, None
     if rng.random() < changed_share:
         shown, attribute = change_character(target, rng)
-    shot = make_shot(rng, make_pose(rng, families))
     drawing = draw(target, shot, width, height, parts=True)
     reference = draw(shown, make_reference_shot(rng), REFERENCE_SIDE, REFERENCE_SIDE, parts=True)
     captions = write_captions(target, shown, attribute, shot, rng)

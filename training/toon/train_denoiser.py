@@ -13,17 +13,25 @@ from pathlib import Path
 
 import numpy
 import torch
+from diffusers import ControlNetModel, UNet2DConditionModel
 from diffusers.utils.logging import set_verbosity_error
 from PIL import Image
 from torch.nn import functional
+from transformers import CLIPTokenizer
 
 from understudy.engines.toon_autoencoder import ToonAutoencoder
 
 from .denoiser import Conditions, Denoiser
 from .encoders import load_image_encoder, load_text_encoder, save_text_encoder
-from .lessons import Batch, Drops, Lessons
+from .lessons import Batch, Drops, Lessons, Samples
 from .muon import Muon
-from .networks import save_ip_adapter, strip_ip_adapter
+from .networks import (
+    IP_ADAPTER,
+    add_ip_adapter,
+    load_ip_adapter_weights,
+    save_ip_adapter,
+    strip_ip_adapter,
+)
 from .trainer import Trainer
 
 MEASURE_EVERY_MINUTES = 15
@@ -61,11 +69,14 @@ def main() -> None:
         ToonAutoencoder.from_pretrained(options.autoencoder).eval().to(device),
         load_image_encoder(options.encoders).eval().to(device),
         tokenizer,
-        count=options.pool,
+        seed=options.seed + trainer.step,
+        device=device,
+    )
+    samples = Samples(
+        options.pool,
         workers=options.workers,
         refresh=options.refresh,
         seed=options.seed + trainer.step,
-        device=device,
     )
     trainer.log("start", {"resumed": resumed, "batch": options.batch, "device": str(device)})
     examples = lessons.hold_out(12)
@@ -74,11 +85,11 @@ def main() -> None:
     measured_at = trainer.seconds
     until = trainer.seconds + 60 * options.sitting_minutes
     trainer.rest()
-    with lessons:
-        lessons.wait(0.05)
+    with samples:
+        samples.wait(0.05)
         trainer.rest()
         while trainer.progress < 1 and trainer.seconds < until:
-            batch = lessons.take(rng, options.batch, Drops())
+            batch = lessons.teach(samples.take(rng, options.batch), rng, Drops())
             with trainer.in_precision(), torch.compiler.set_stance(choose_stance(batch)):
                 loss, figures = denoiser.measure_loss(batch.latents, batch.parts, batch.conditions, generator)
             trainer.descend(loss, figures)
@@ -157,8 +168,20 @@ def save_networks(denoiser: Denoiser, lessons: Lessons, folder: Path) -> None:
     """Write the networks as diffusers and transformers lay them out, in full precision."""
     strip_ip_adapter(denoiser.unet).save_pretrained(folder / "unet")
     denoiser.controlnet.save_pretrained(folder / "controlnet")
-    save_ip_adapter(denoiser.unet, folder / "ip_adapter" / "ip_adapter.safetensors")
+    save_ip_adapter(denoiser.unet, folder / IP_ADAPTER)
     save_text_encoder(denoiser.text_encoder, lessons.tokenizer, folder)
+
+
+def load_denoiser(folder: Path) -> tuple[Denoiser, CLIPTokenizer]:
+    """The denoiser that `save_networks` wrote, and its tokenizer."""
+    text_encoder, tokenizer = load_text_encoder(folder)
+    denoiser = Denoiser(text_encoder)
+    denoiser.unet = UNet2DConditionModel.from_pretrained(folder / "unet")
+    add_ip_adapter(denoiser.unet, load_ip_adapter_weights(folder / IP_ADAPTER))
+    denoiser.controlnet = ControlNetModel.from_pretrained(folder / "controlnet")
+    for network in (denoiser.unet, denoiser.controlnet):
+        network.to(memory_format=torch.channels_last)
+    return denoiser.eval().requires_grad_(False), tokenizer
 
 
 def _read_options() -> argparse.Namespace:

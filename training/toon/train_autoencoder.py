@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import shutil
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -32,7 +30,7 @@ from .reconstruction import (
     prepare_crops,
     prepare_pictures,
 )
-from .trainer import Trainer
+from .trainer import Trainer, add_compile_option
 
 HELD_OUT_SEED = 10**9
 """The first seed of what is measured on; training never comes so far."""
@@ -174,12 +172,7 @@ def _read_options() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=1, help="processes that draw")
     parser.add_argument("--threads", type=int, default=0, help="torch's; 0: its own choice")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--compile",
-        action=argparse.BooleanOptionalAction,
-        default=sys.platform == "linux" and shutil.which("g++") is not None,
-        help="fuse the loss with a compiler; on by default where there is one",
-    )
+    add_compile_option(parser)
     return parser.parse_args()
 
 

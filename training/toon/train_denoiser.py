@@ -7,8 +7,6 @@ learning. What is rendered is encoded once and kept beside the pool until the en
 from __future__ import annotations
 
 import argparse
-import shutil
-import sys
 from pathlib import Path
 
 import numpy
@@ -32,7 +30,7 @@ from .networks import (
     save_ip_adapter,
     strip_ip_adapter,
 )
-from .trainer import Trainer
+from .trainer import Trainer, add_compile_option
 
 MEASURE_EVERY_MINUTES = 15
 """Training minutes from one sample grid and checkpoint to the next."""
@@ -121,8 +119,7 @@ def choose_stance(batch: Batch) -> str:
 def measure(trainer: Trainer, lessons: Lessons, examples: Batch) -> None:
     """Write checkpoint, weights, a grid of held-out samples and their errors."""
     trainer.save()
-    # What is compiled is compiled for the batches of the training.
-    with trainer.averaged() as denoiser, trainer.in_precision(), torch.compiler.set_stance("force_eager"):
+    with trainer.averaged() as denoiser, trainer.in_precision():
         errors = measure_errors(denoiser, examples)
         trainer.log("held out", errors)
         draw_grid(denoiser, lessons, examples, trainer.folder / f"grid_{trainer.step:07d}.png")
@@ -202,12 +199,7 @@ def _read_options() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=1, help="processes that render")
     parser.add_argument("--threads", type=int, default=0, help="torch's; 0: its own choice")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--compile",
-        action=argparse.BooleanOptionalAction,
-        default=sys.platform == "linux" and shutil.which("g++") is not None,
-        help="fuse the networks with a compiler; on by default where there is one",
-    )
+    add_compile_option(parser)
     return parser.parse_args()
 
 

@@ -21,7 +21,7 @@ from .groups import Arrays, draw_figure, join_arrays, join_groups
 from .muon import Muon
 from .pool import Pool
 from .poses import HELD_OUT_FAMILIES, TRAINING_FAMILIES
-from .trainer import Trainer, count_time
+from .trainer import Trainer, add_compile_option, count_time
 
 HELD_OUT_SEED = 10**9
 """The first seed of what is measured on; training never comes so far."""
@@ -47,6 +47,8 @@ def start_trainer(network: DetectorTraining, options: argparse.Namespace) -> Tra
         minutes=options.minutes,
         optimizer=Muon(network.parameters(), lr=options.learning_rate, plain=plain),
     )
+    if options.compile:
+        network.detector.compile(dynamic=False)
     trainer.log("start", {"resumed": trainer.resume(), "batch": options.batch, "device": str(trainer.device)})
     return trainer
 
@@ -78,8 +80,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     rng = numpy.random.default_rng((options.seed, trainer.step))
     draw_one = partial(draw_figure, side=side)
-    with Pool(draw_one, options.pool, workers=options.workers, seed=options.seed + trainer.step) as pool:
-        pool.wait()
+    pool = Pool(
+        draw_one,
+        options.pool,
+        workers=options.workers,
+        seed=options.seed + trainer.step,
+        refresh=options.refresh,
+    )
+    with pool:
+        pool.wait(0.25)
         for is_time_to_measure in count_time(trainer, options.sitting_minutes, options.measure_every):
             learn_figures(trainer, join_groups(pool.take(rng, options.batch)), options.seed)
             if is_time_to_measure():
@@ -96,10 +105,12 @@ def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--measured", type=int, default=400, help="held-out drawings of each kind")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
-    parser.add_argument("--pool", type=int, default=16_000, help="drawings that are made and replayed")
-    parser.add_argument("--workers", type=int, default=2, help="processes that draw")
+    parser.add_argument("--pool", type=int, default=12_000, help="drawings that are made and replayed")
+    parser.add_argument("--refresh", type=float, default=10.0, help="drawings a second that are replaced")
+    parser.add_argument("--workers", type=int, default=1, help="processes that draw")
     parser.add_argument("--threads", type=int, default=0, help="torch's; 0: its own choice")
     parser.add_argument("--seed", type=int, default=0)
+    add_compile_option(parser)
     return parser.parse_args(arguments)
 
 

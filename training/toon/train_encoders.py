@@ -29,7 +29,7 @@ from .pool import Pool
 from .poses import VIEWS, make_pose
 from .pretraining import ImagePretraining, TextPretraining, prepare_pictures
 from .tokenizer import make_tokenizer
-from .trainer import Trainer, count_time
+from .trainer import Trainer, add_compile_option, count_time
 
 HELD_OUT_SEED = 10**9
 """The first seed of what is measured on; training never comes so far."""
@@ -157,6 +157,8 @@ def start_trainer(network: nn.Module, options: argparse.Namespace) -> Trainer:
             plain=[weight for weight in network.parameters() if id(weight) not in inside],
         ),
     )
+    if options.compile:
+        network.encoder.compile(dynamic=False)
     trainer.log("start", {"resumed": trainer.resume(), "batch": options.batch, "device": str(trainer.device)})
     return trainer
 
@@ -177,6 +179,7 @@ def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=1, help="processes that draw")
     parser.add_argument("--threads", type=int, default=0, help="torch's; 0: its own choice")
     parser.add_argument("--seed", type=int, default=0)
+    add_compile_option(parser)
     return parser.parse_args(arguments)
 
 

@@ -21,7 +21,7 @@ from .examiner_training import ExaminerTraining, draw_group, measure_examiner, p
 from .groups import GROUP, Arrays, join_arrays, join_groups
 from .muon import Muon
 from .pool import Pool
-from .trainer import Trainer, count_time
+from .trainer import Trainer, add_compile_option, count_time
 
 HELD_OUT_SEED = -(10**9)
 """The last seed of what is measured on; a pool's seeds are not below 0."""
@@ -63,6 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         minutes=options.minutes,
         optimizer=choose_optimizer(network, options.learning_rate),
     )
+    if options.compile:
+        network.examiner.compile(dynamic=False)
     trainer.log("start", {"resumed": trainer.resume(), "batch": options.batch, "device": str(trainer.device)})
     groups = [draw_group(HELD_OUT_SEED + number, SIDE) for number in range(options.measured // GROUP)]
     held_out = [
@@ -79,7 +81,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     rng = numpy.random.default_rng((options.seed, trainer.step))
     draw = partial(draw_group, side=SIDE)
-    with Pool(draw, options.pool, workers=options.workers, seed=options.seed + trainer.step) as pool:
+    pool = Pool(
+        draw,
+        options.pool,
+        workers=options.workers,
+        seed=options.seed + trainer.step,
+        refresh=options.refresh,
+    )
+    with pool:
         pool.wait(_FIRST_SHARE)
         for is_time_to_measure in count_time(trainer, options.sitting_minutes, options.measure_every):
             learn_groups(trainer, join_groups(pool.take(rng, options.batch // GROUP)), options.seed)
@@ -98,9 +107,11 @@ def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--learning-rate", type=float, default=1e-2)
     parser.add_argument("--measured", type=int, default=400, help="held-out drawings")
     parser.add_argument("--pool", type=int, default=4000, help="groups that are drawn and replayed")
+    parser.add_argument("--refresh", type=float, default=4.0, help="groups a second that are replaced")
     parser.add_argument("--workers", type=int, default=1, help="processes that draw")
     parser.add_argument("--threads", type=int, default=0, help="torch's; 0: its own choice")
     parser.add_argument("--seed", type=int, default=0)
+    add_compile_option(parser)
     return parser.parse_args(arguments)
 
 

@@ -6,9 +6,12 @@ uses it hands it one loss after another.
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import os
+import shutil
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -136,7 +139,8 @@ class Trainer:
         self._set_weights(self._averages)
         self.network.eval()
         try:
-            with torch.no_grad():
+            # What is compiled is compiled for the batches of the training.
+            with torch.no_grad(), torch.compiler.set_stance("force_eager"):
                 yield self.network
         finally:
             self._set_weights(kept)
@@ -200,6 +204,16 @@ class Trainer:
     def _set_tensors(tensors: list[torch.Tensor], values: list[torch.Tensor]) -> None:
         for tensor, value in zip(tensors, values, strict=True):
             tensor.copy_(value)
+
+
+def add_compile_option(parser: argparse.ArgumentParser) -> None:
+    """Give a training the option `--compile`, which is on by default where there is a compiler."""
+    parser.add_argument(
+        "--compile",
+        action=argparse.BooleanOptionalAction,
+        default=sys.platform == "linux" and shutil.which("g++") is not None,
+        help="fuse what is computed with a compiler; on by default where there is one",
+    )
 
 
 def count_time(

@@ -7,6 +7,7 @@ SDXL checkpoint. It refuses to write one that is too large to be committed.
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -24,6 +25,8 @@ from .networks import IP_ADAPTER, make_scheduler
 LARGEST_FILE = 15_000_000
 LARGEST_WHOLE = 40_000_000
 """Bytes that a file of the repository, and the checkpoint as a whole, may have."""
+
+_PLACES = ("_name_or_path", "is_local", "local_files_only")
 
 
 def main() -> None:
@@ -74,12 +77,22 @@ def export(denoiser: Path, autoencoder: Path, encoders: Path, detector: Path, fo
         save_file(halved, fresh / IP_ADAPTER)
         if detector.exists():
             shutil.copytree(detector, fresh / DETECTOR_FOLDER)
+        _forget_places(fresh)
         _check_sizes(fresh)
         if folder.exists():
             shutil.rmtree(folder)
         fresh.rename(folder)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _forget_places(folder: Path) -> None:
+    """Take out of the configurations where on this machine their networks came from."""
+    for path in folder.rglob("*.json"):
+        fields = json.loads(path.read_text())
+        kept = {name: value for name, value in fields.items() if name not in _PLACES}
+        if kept != fields:
+            path.write_text(json.dumps(kept, indent=2) + "\n")
 
 
 def _check_sizes(folder: Path) -> None:

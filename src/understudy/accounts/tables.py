@@ -1,10 +1,28 @@
-"""Accounts and their keys, as tables."""
+"""Accounts, their keys, credits, usage and idempotency keys, as tables.
+
+Credits are kept in integer micro-credits, so that no sum of them is ever rounded. Times are
+seconds since the epoch.
+"""
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Double, ForeignKey, String, Table
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Table,
+    UniqueConstraint,
+)
 
 from ..database import metadata
+
+# SQLite numbers rows by itself only in a column that is exactly INTEGER PRIMARY KEY.
+_Sequence = BigInteger().with_variant(Integer, "sqlite")
 
 accounts = Table(
     "accounts",
@@ -12,6 +30,9 @@ accounts = Table(
     Column("id", String(36), primary_key=True),
     Column("name", String(200), nullable=False, unique=True),
     Column("created_at", Double, nullable=False),
+    Column("disabled_at", Double),
+    # The sum of the account's ledger, changed only together with it.
+    Column("balance_microcredits", BigInteger, nullable=False, server_default="0"),
 )
 
 keys = Table(
@@ -21,8 +42,58 @@ keys = Table(
     Column("account_id", String(36), ForeignKey("accounts.id"), nullable=False, index=True),
     Column("name", String(200), nullable=False),
     # What people recognise a key by; the key itself is kept nowhere.
-    Column("prefix", String(16), nullable=False),
+    Column("prefix", String(16), nullable=False, index=True),
     Column("digest", String(64), nullable=False, unique=True),
     Column("created_at", Double, nullable=False),
     Column("revoked_at", Double),
+    # What the key may do: words with a space between them; slugs, or null for every model.
+    Column("scopes", String(100), nullable=False, server_default="generate read"),
+    Column("models", JSON(none_as_null=True)),
+    Column("expires_at", Double),
+    # Its limits; null: those of the settings. The last is when its submits are all there again.
+    Column("submits_per_minute", Integer),
+    Column("concurrent_jobs", Integer),
+    Column("submits_spent_until", Double),
+)
+
+ledger = Table(
+    "ledger",
+    metadata,
+    Column("sequence", _Sequence, primary_key=True, autoincrement=True),
+    Column("account_id", String(36), ForeignKey("accounts.id"), nullable=False),
+    # grant, hold, release or charge; a job has each of them once at most.
+    Column("kind", String(10), nullable=False),
+    Column("amount_microcredits", BigInteger, nullable=False),
+    # No reference: an entry outlives the job's row.
+    Column("job_id", String(36)),
+    Column("note", String(200)),
+    Column("created_at", Double, nullable=False),
+    UniqueConstraint("job_id", "kind"),
+    Index("ix_ledger_account", "account_id", "sequence"),
+)
+
+usage = Table(
+    "usage",
+    metadata,
+    Column("account_id", String(36), ForeignKey("accounts.id"), primary_key=True),
+    # In UTC, as YYYY-MM-DD: the day on which the jobs ended.
+    Column("day", String(10), primary_key=True),
+    Column("model", String(100), primary_key=True),
+    Column("completed", Integer, nullable=False),
+    Column("failed", Integer, nullable=False),
+    Column("pictures", Integer, nullable=False),
+    Column("inference_seconds", Double, nullable=False),
+    Column("charged_microcredits", BigInteger, nullable=False),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("account_id", String(36), ForeignKey("accounts.id"), primary_key=True),
+    Column("key", String(255), primary_key=True),
+    # Of the request, and what it was answered with.
+    Column("fingerprint", String(64), nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("body", JSON, nullable=False),
+    Column("expires_at", Double, nullable=False, index=True),
 )

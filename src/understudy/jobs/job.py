@@ -39,6 +39,8 @@ class Job:
     inference_seconds: float | None
     error_code: str | None
     error: str | None
+    price_microcredits: int | None
+    remaining_microcredits: int | None
 
     @property
     def ended(self) -> bool:
@@ -53,7 +55,10 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class NewJob:
-    """What a job is submitted with; `steps` is the number of denoising steps over all its pictures."""
+    """What a job is submitted with; `steps` is the number of denoising steps over all its pictures.
+
+    `price_microcredits` is held for it; None where credits are off.
+    """
 
     id: str
     account_id: str
@@ -64,3 +69,4 @@ class NewJob:
     seed: int
     steps: int
     warnings: list[str] = field(default_factory=list)
+    price_microcredits: int | None = None

@@ -52,6 +52,7 @@ _NOTHING_YET: dict[str, Any] = dict.fromkeys(
         "inference_seconds",
         "error_code",
         "error",
+        "remaining_microcredits",
     )
 )
 

@@ -60,6 +60,9 @@ jobs = Table(
     Column("inference_seconds", Double),
     Column("error_code", String(64)),
     Column("error", Text),
+    # What was held for it, null where credits are off; the account's balance when it completed.
+    Column("price_microcredits", BigInteger),
+    Column("remaining_microcredits", BigInteger),
 )
 
 # In the words of the statement and not as a bound value: a planner that does not know the value

@@ -78,7 +78,7 @@ class StoreQueue:
             seed=0,
             steps=1,
         )
-        return (await self._store.submit(new, [], queue_limit=10**9)).id
+        return (await self._store.submit(new, [], queue_limit=10**9)).job.id
 
     async def count_done(self) -> int:
         return self._done

@@ -4,12 +4,13 @@
     ├── InvalidRequest            400  invalid_request, missing_parameter, invalid_parameter, invalid_picture,
     │                                  picture_refused, picture_unreachable, character_not_found
     ├── NotAuthenticated          401  not_authenticated
-    ├── Forbidden                 403  forbidden
+    ├── Forbidden                 403  forbidden, account_disabled
     ├── NotFound                  404  not_found, model_not_found, route_not_found, file_not_found,
-    │                                  character_not_found
+    │                                  character_not_found, account_not_found, key_not_found
     ├── MethodNotAllowed          405  method_not_allowed
     ├── NotAcceptable             406  unsupported_content_type
-    ├── Conflict                  409  already_ended, already_exists
+    ├── InsufficientCredits       406  insufficient_credits
+    ├── Conflict                  409  already_ended, already_exists, idempotency_key_reused
     ├── TooLarge                  413  too_large
     ├── InferenceFailed           422  whatever ended the job: cancelled, engine_error, ...
     ├── RateLimited               429  queue_full, rate_limited
@@ -48,6 +49,7 @@ class UnderstudyError(Exception):
         request_id: str | None = None,
         status: int | None = None,
         retry_after_seconds: int | None = None,
+        headers: Mapping[str, str] | None = None,
         body: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
@@ -57,6 +59,7 @@ class UnderstudyError(Exception):
         self.request_id = request_id
         self.status = status or self.http_status
         self.retry_after_seconds = retry_after_seconds
+        self.headers = dict(headers or {})
         self.body = dict(body) if body is not None else None
 
     @property
@@ -116,6 +119,13 @@ class NotAcceptable(UnderstudyError):
 
     http_status = 406
     default_code = "unsupported_content_type"
+
+
+class InsufficientCredits(UnderstudyError):
+    """The account's credits are below the price of this call; the message names both."""
+
+    http_status = 406
+    default_code = "insufficient_credits"
 
 
 class Conflict(UnderstudyError):
@@ -206,6 +216,8 @@ def error_from_body(status: int, body: object, *, retry_after_seconds: int | Non
     if not isinstance(message, str) or not message:
         message = f"The service answered HTTP {status} without saying why."
     error_class = _BY_STATUS.get(status, ServiceError if status >= 500 else UnderstudyError)
+    if status == 406 and fields.get("code") == InsufficientCredits.default_code:
+        error_class = InsufficientCredits
 
     def text(name: str) -> str | None:
         value = fields.get(name)

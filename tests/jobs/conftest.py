@@ -60,6 +60,6 @@ def submit(store: Store) -> Callable[..., Awaitable[Job]]:
             seed=2**53 - 1,
             steps=steps,
         )
-        return await store.submit(new, [], queue_limit)
+        return (await store.submit(new, [], queue_limit)).job
 
     return submit_job

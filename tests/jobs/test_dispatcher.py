@@ -60,7 +60,7 @@ class Bench:
             seed=1,
             steps=10,
         )
-        return await self.service.store.submit(new, [], 1000)
+        return (await self.service.store.submit(new, [], 1000)).job
 
     async def finish(self, jobs: list[Job]) -> list[Job]:
         return list(await asyncio.gather(*(self.service.store.wait_until_ended(job, 30) for job in jobs)))

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import JSON, and_, bindparam, case, func, insert, or_, select, update
 
+from ..accounts.tables import accounts
 from .tables import failed, jobs, processing, queued, unended, waiting
 
 MEAN_JOBS = 20
@@ -13,6 +14,7 @@ MEAN_JOBS = 20
 
 select_job = select(jobs).where(jobs.c.id == bindparam("job_id"))
 count_queued = select(func.count()).where(queued, unended)
+count_of_key = select(func.count()).where(jobs.c.key_id == bindparam("of_key"), unended)
 count_processing = select(func.count()).where(processing, unended)
 
 _own_last = (
@@ -68,6 +70,28 @@ ENDING: dict[str, Any] = {
     "version": jobs.c.version + 1,
 }
 
+ended_row = (
+    jobs.c.id,
+    jobs.c.account_id,
+    jobs.c.model,
+    jobs.c.status,
+    jobs.c.images,
+    jobs.c.inference_seconds,
+    jobs.c.price_microcredits,
+    jobs.c.ended_at,
+)
+"""What follows from a job's end is told by these columns of its row."""
+
+tell_remaining = (
+    update(jobs)
+    .where(jobs.c.id == bindparam("of_job"))
+    .values(
+        remaining_microcredits=select(accounts.c.balance_microcredits)
+        .where(accounts.c.id == jobs.c.account_id)
+        .scalar_subquery()
+    )
+)
+
 _next_ones = (
     select(jobs.c.sequence)
     .where(waiting, jobs.c.key_id.not_in(bindparam("but_not_of", expanding=True)))
@@ -105,10 +129,10 @@ complete = _held.values(
     warnings=bindparam("new_warnings", type_=JSON),
     started_at=func.coalesce(jobs.c.started_at, bindparam("started")),
     **ENDING,
-)
+).returning(*ended_row)
 fail = _held.values(
     status="FAILED",
     error_code=bindparam("code"),
     error=bindparam("words"),
     **ENDING,
-)
+).returning(*ended_row)

@@ -15,7 +15,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import (
@@ -27,9 +27,13 @@ from sqlalchemy import (
     update,
 )
 
+from ..accounts import credits
+from ..accounts.idempotency import IdempotencyKey, check_new, keep_answer
+from ..accounts.limits import UNLIMITED, Allowance, Limits, lock_key, take_submit
 from ..database import Database
-from ..errors import RateLimited
+from ..errors import InsufficientCredits, RateLimited, UnderstudyError
 from . import statements
+from .ends import follow_ends
 from .events import ChangeFeed
 from .files import StoredFile, expire_inputs, insert_files
 from .job import ENDED, Job, NewJob
@@ -57,6 +61,14 @@ _NOTHING_YET: dict[str, Any] = dict.fromkeys(
 )
 
 
+@dataclass(frozen=True)
+class Submitted:
+    """A job that was accepted, and what is left of its key's submits; None where they have no limit."""
+
+    job: Job
+    allowance: Allowance | None
+
+
 class Store:
     """Every question and change that touches jobs."""
 
@@ -73,15 +85,30 @@ class Store:
 
     # Submitting and looking.
 
-    async def submit(self, new: NewJob, inputs: Sequence[StoredFile], queue_limit: int) -> Job:
+    async def submit(
+        self,
+        new: NewJob,
+        inputs: Sequence[StoredFile],
+        queue_limit: int,
+        *,
+        limits: Limits = UNLIMITED,
+        once: IdempotencyKey | None = None,
+        answer: dict[str, Any] | None = None,
+    ) -> Submitted:
         """Put a job in the queue; it is on disk when this returns.
 
         Its turn is one past the last turn of its key's unended jobs, and at least the turn now
         being served, the least of all unended jobs: so keys take turns however many jobs each
         has (start-time fair queueing; Goyal, Vin, Cheng 1996).
 
+        The job's price is held, its key's limits are counted and, with `once`, the `answer` to
+        its request is kept, all in the transaction that makes the job.
+
         Raises:
-            RateLimited: `queue_limit` jobs wait already (`queue_full`).
+            AnsweredBefore: the request was carried out before; there is no second job.
+            Conflict: its idempotency key was used for another one.
+            RateLimited: `queue_limit` jobs wait already (`queue_full`), or its key is past a limit.
+            InsufficientCredits: the account's balance is below the price.
         """
         values = {
             **vars(new),
@@ -97,21 +124,27 @@ class Store:
         values["of_key"] = new.key_id
         rows = [replace(file, job_id=new.id) for file in inputs]
 
-        def write(connection: Connection) -> Job | None:
-            if not self._has_room(connection, queue_limit):
-                return None
+        def write(connection: Connection) -> Submitted | UnderstudyError:
+            if once is not None:
+                check_new(connection, once)
+            # A refusal is a result and not raised: it must not undo the changes beside it.
+            allowance = self._admit(connection, new, queue_limit, limits)
+            if isinstance(allowance, UnderstudyError):
+                return allowance
             row = connection.execute(statements.insert_job, values).one()
             insert_files(connection, rows)
-            return replace(unplaced, sequence=row.sequence, turn=row.turn)
+            if once is not None:
+                keep_answer(connection, once, 200, answer or {})
+            return Submitted(replace(unplaced, sequence=row.sequence, turn=row.turn), allowance)
 
-        job = await self.database.write(write, lambda job: job and self._publish(job.id, queue=True))
-        if job is None:
-            raise RateLimited(
-                f"The queue is full ({queue_limit} jobs wait); try again in a few seconds.",
-                code="queue_full",
-                retry_after_seconds=5,
-            )
-        return job
+        def tell(done: Submitted | UnderstudyError) -> None:
+            if isinstance(done, Submitted):
+                self._publish(new.id, queue=True)
+
+        done = await self.database.write(write, tell)
+        if isinstance(done, UnderstudyError):
+            raise done
+        return done
 
     async def get(self, job_id: str, account_id: str | None = None) -> Job | None:
         """A job by its id; None when there is none, or when it is not this account's."""
@@ -286,14 +319,16 @@ class Store:
                 token=jobs.c.token + 1,
                 **statements.ENDING,
             )
+            .returning(*statements.ended_row)
         )
 
         def write(connection: Connection) -> tuple[Job | None, bool]:
-            ended = bool(connection.execute(end, {"now": now}).rowcount)
+            ended = connection.execute(end, {"now": now}).all()
+            follow_ends(connection, ended)
             if ended:
                 expire_inputs(connection, job_id, now)
             row = connection.execute(select(jobs).where(mine)).one_or_none()
-            return (None if row is None else _job(row)), ended
+            return (None if row is None else _job(row)), bool(ended)
 
         return await self.database.write(write, lambda end: end[1] and self._publish(job_id, taken=True))
 
@@ -336,14 +371,15 @@ class Store:
                 error="The request waited too long for a worker; send it again.",
                 **statements.ENDING,
             )
-            .returning(jobs.c.id)
+            .returning(*statements.ended_row)
         )
 
         def write(connection: Connection) -> Sequence[str]:
-            ids = connection.scalars(end, {"now": now}).all()
-            for job_id in ids:
-                expire_inputs(connection, job_id, now)
-            return ids
+            ended = connection.execute(end, {"now": now}).all()
+            follow_ends(connection, ended)
+            for row in ended:
+                expire_inputs(connection, row.id, now)
+            return [row.id for row in ended]
 
         return len(await self.database.write(write, self._publish_all))
 
@@ -357,6 +393,42 @@ class Store:
         return len(await self.database.write(lambda c: _forget(c, old), self._publish_all))
 
     # Within a transaction.
+
+    def _admit(
+        self, connection: Connection, new: NewJob, queue_limit: int, limits: Limits
+    ) -> Allowance | UnderstudyError | None:
+        """Count a job against its limits and hold its price: what is left of them, or the refusal.
+
+        What is refused holds nothing, and counts as a submit if it was too dear.
+        """
+        if not self._has_room(connection, queue_limit):
+            return RateLimited(
+                f"The queue is full ({queue_limit} jobs wait); try again in a few seconds.",
+                code="queue_full",
+                retry_after_seconds=5,
+            )
+        if limits.concurrent_jobs:
+            connection.execute(lock_key, {"of_key": new.key_id})
+            count = connection.scalar(statements.count_of_key, {"of_key": new.key_id}) or 0
+            if count >= limits.concurrent_jobs:
+                return RateLimited(
+                    f"The key has {count} jobs that have not ended, as many as it may have at once; "
+                    "wait for one of them.",
+                    retry_after_seconds=5,
+                )
+        allowance = None
+        if limits.submits_per_minute:
+            allowance = take_submit(connection, new.key_id, limits.submits_per_minute)
+            if isinstance(allowance, RateLimited):
+                return allowance
+        price = new.price_microcredits
+        if price is not None and not credits.hold(connection, new.account_id, new.id, price):
+            balance = credits.read_balance(connection, new.account_id)
+            return InsufficientCredits(
+                f"This costs {credits.format_credits(price)} credits and the account has "
+                f"{credits.format_credits(balance)}; ask the service's operator for more."
+            )
+        return allowance
 
     def _has_room(self, connection: Connection, queue_limit: int) -> bool:
         # The one thing that a change touches beside its connection: done twice, the bound is only
@@ -382,8 +454,10 @@ class Store:
         values = {**values, **_holder(job), "now": now}
 
         def write(connection: Connection) -> bool:
-            if not connection.execute(end, values).rowcount:
+            ended = connection.execute(end, values).all()
+            if not ended:
                 return False
+            follow_ends(connection, ended)
             insert_files(connection, outputs)
             if job.owns_inputs:
                 expire_inputs(connection, job.id, now)

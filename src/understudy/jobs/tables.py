@@ -60,7 +60,7 @@ jobs = Table(
     Column("inference_seconds", Double),
     Column("error_code", String(64)),
     Column("error", Text),
-    # What was held for it, null where credits are off; the account's balance when it completed.
+    # What was held for it, null where credits are off; the account's balance at its end.
     Column("price_microcredits", BigInteger),
     Column("remaining_microcredits", BigInteger),
 )

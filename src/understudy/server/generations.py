@@ -185,7 +185,7 @@ async def _accept(request: Request, service: Service, key: Key, model: Model) ->
     parameters = intake.parameters
     job_id = str(uuid.uuid4())
     try:
-        job = await service.store.submit(
+        submitted = await service.store.submit(
             NewJob(
                 id=job_id,
                 account_id=key.account_id,
@@ -203,6 +203,7 @@ async def _accept(request: Request, service: Service, key: Key, model: Model) ->
     except BaseException:
         await forget_files(service, intake.files)
         raise
+    job = submitted.job
     service.meters.submitted.labels(model.slug).inc()
     # For the log's line of this HTTP request.
     request.state.job_id = job.id

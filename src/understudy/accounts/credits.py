@@ -1,0 +1,200 @@
+"""Credits: an append-only ledger in integer micro-credits, and balances, each the sum of its entries.
+
+    grant     + what an operator gives
+    hold      - the price, when a job is accepted
+    release   + the same, when the job ends, however it ends
+    charge    - the price, when it ended COMPLETED
+
+Each is written in the transaction of what it belongs to. A job has each kind at most once, which
+the table itself enforces: nothing can be billed or given back twice.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, func, insert, select, update
+
+from ..database import Database
+from ..errors import InvalidRequest, NotFound
+from .tables import accounts, ledger
+
+MICROCREDITS = 1_000_000
+"""Micro-credits in a credit."""
+
+MOST_MICROCREDITS = 10**18
+"""The highest balance: far from the end of a 64-bit integer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One entry of the ledger."""
+
+    sequence: int
+    account_id: str
+    kind: str
+    amount_microcredits: int
+    job_id: str | None
+    note: str | None
+    created_at: float
+
+
+def parse_credits(text: str) -> int:
+    """Micro-credits from credits as people write them: `12.5`.
+
+    Raises:
+        InvalidRequest: it is no number, or finer than a micro-credit (`invalid_parameter`).
+    """
+    try:
+        amount = Decimal(text).scaleb(6)
+        whole = int(amount)
+    except (InvalidOperation, ValueError, OverflowError):
+        whole, amount = 0, Decimal("NaN")
+    if whole != amount or abs(whole) > MOST_MICROCREDITS:
+        raise InvalidRequest(
+            f"{text[:40]!r} is no number of credits; give one with at most six decimals, 12.5 for example.",
+            code="invalid_parameter",
+            field="credits",
+        )
+    return whole
+
+
+def to_credits(microcredits: int) -> float:
+    """Credits as JSON has them."""
+    return microcredits / MICROCREDITS
+
+
+def format_credits(microcredits: int) -> str:
+    """Credits in decimals, exactly: `12.5`."""
+    return format(Decimal(microcredits).scaleb(-6).normalize(), "f")
+
+
+class CreditStore:
+    """Grants credits, and tells what there is of them."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    async def grant(self, account: str, microcredits: int, note: str | None = None) -> int:
+        """Give credits to the account of a name, or take some back; return its balance.
+
+        Raises:
+            NotFound: there is no account of that name (`account_not_found`).
+            InvalidRequest: the balance would fall below nothing or grow out of bounds.
+        """
+
+        def write(connection: Connection) -> int:
+            account_id = connection.scalar(select(accounts.c.id).where(accounts.c.name == account))
+            if account_id is None:
+                raise NotFound(
+                    f"No account is named {account[:200]!r}; `understudy accounts list` shows them.",
+                    code="account_not_found",
+                )
+            return grant(connection, account_id, microcredits, note)
+
+        return await self.database.write(write)
+
+    async def read_balance(self, account_id: str) -> int:
+        """What an account has left, in micro-credits; what is held is not in it."""
+        return await self.database.look(lambda connection: read_balance(connection, account_id))
+
+    async def list_entries(
+        self, account_id: str, *, limit: int = 100, before: int | None = None
+    ) -> list[Entry]:
+        """An account's entries, newest first; `before` is the `sequence` of the last one seen."""
+        query = select(ledger).where(ledger.c.account_id == account_id)
+        if before is not None:
+            query = query.where(ledger.c.sequence < before)
+        query = query.order_by(ledger.c.sequence.desc()).limit(limit)
+        rows = await self.database.read(lambda connection: connection.execute(query).all())
+        return [Entry(**row._mapping) for row in rows]
+
+    async def find_unbalanced(self) -> dict[str, tuple[int, int]]:
+        """Accounts whose balance is not the sum of their entries: name -> (balance, sum)."""
+        total = func.coalesce(func.sum(ledger.c.amount_microcredits), 0)
+        query = (
+            select(accounts.c.name, accounts.c.balance_microcredits, total.label("total"))
+            .join_from(accounts, ledger, accounts.c.id == ledger.c.account_id, isouter=True)
+            .group_by(accounts.c.id, accounts.c.name, accounts.c.balance_microcredits)
+            .having(accounts.c.balance_microcredits != total)
+        )
+        rows = await self.database.read(lambda connection: connection.execute(query).all())
+        return {row.name: (row.balance_microcredits, int(row.total)) for row in rows}
+
+
+# Within a transaction.
+
+_add = (
+    update(accounts)
+    .where(
+        accounts.c.id == bindparam("of_account"),
+        accounts.c.balance_microcredits + bindparam("amount") >= 0,
+        accounts.c.balance_microcredits + bindparam("amount") <= MOST_MICROCREDITS,
+    )
+    .values(balance_microcredits=accounts.c.balance_microcredits + bindparam("amount"))
+)
+_enter = insert(ledger)
+_balance = select(accounts.c.balance_microcredits).where(accounts.c.id == bindparam("of_account"))
+
+
+def read_balance(connection: Connection, account_id: str) -> int:
+    """An account's balance in micro-credits."""
+    return connection.scalar(_balance, {"of_account": account_id}) or 0
+
+
+def grant(connection: Connection, account_id: str, microcredits: int, note: str | None = None) -> int:
+    """Give an account credits, or take some back; return its balance.
+
+    Raises:
+        InvalidRequest: the balance would fall below nothing or grow out of bounds.
+    """
+    if not microcredits or not _change_balance(connection, account_id, microcredits):
+        balance = read_balance(connection, account_id)
+        raise InvalidRequest(
+            f"The account has {format_credits(balance)} credits; they can be changed by what leaves it "
+            f"between 0 and {format_credits(MOST_MICROCREDITS)}, not by {format_credits(microcredits)}.",
+            code="invalid_parameter",
+            field="credits",
+        )
+    connection.execute(_enter, [_entry(account_id, "grant", microcredits, note=note)])
+    return read_balance(connection, account_id)
+
+
+def hold(connection: Connection, account_id: str, job_id: str, price_microcredits: int) -> bool:
+    """Hold the price of a job that is being accepted; False when the balance is below it."""
+    if not _change_balance(connection, account_id, -price_microcredits):
+        return False
+    connection.execute(_enter, [_entry(account_id, "hold", -price_microcredits, job_id)])
+    return True
+
+
+def settle(
+    connection: Connection, account_id: str, job_id: str, price_microcredits: int, charge: bool
+) -> None:
+    """Release what was held for a job that has just ended, and with `charge` bill it."""
+    entries = [_entry(account_id, "release", price_microcredits, job_id)]
+    if charge:
+        entries.append(_entry(account_id, "charge", -price_microcredits, job_id))
+    elif not _change_balance(connection, account_id, price_microcredits):
+        raise RuntimeError("a hold cannot be released")
+    connection.execute(_enter, entries)
+
+
+def _change_balance(connection: Connection, account_id: str, microcredits: int) -> bool:
+    return bool(connection.execute(_add, {"of_account": account_id, "amount": microcredits}).rowcount)
+
+
+def _entry(
+    account_id: str, kind: str, microcredits: int, job_id: str | None = None, *, note: str | None = None
+) -> dict[str, Any]:
+    return {
+        "account_id": account_id,
+        "kind": kind,
+        "amount_microcredits": microcredits,
+        "job_id": job_id,
+        "note": note,
+        "created_at": time.time(),
+    }

@@ -1,0 +1,132 @@
+"""Idempotency keys: the same request under the same key is carried out once and answered alike.
+
+What a request was answered with is kept in the transaction of what it did, for a day, so that
+neither can be there without the other. Only answers to what was done are kept: a refusal (credits,
+limits, a fault of the service) leaves the key free for the next attempt.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, delete, insert, select
+
+from ..database import Database
+from ..errors import Conflict, InvalidRequest
+from .tables import idempotency_keys
+
+KEPT_SECONDS = 86400.0
+"""How long an answer is kept."""
+
+LONGEST_KEY = 255
+"""The most characters of an idempotency key."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class IdempotencyKey:
+    """A key that an account sent with a request, and the request's fingerprint."""
+
+    account_id: str
+    key: str
+    fingerprint: str
+
+
+class AnsweredBefore(Exception):
+    """The request was carried out before: its answer."""
+
+    def __init__(self, status: int, body: dict[str, Any]) -> None:
+        super().__init__()
+        self.status = status
+        self.body = body
+
+
+def make_key(account_id: str, key: str, route: str, asked: Any) -> IdempotencyKey:
+    """The key with the fingerprint of what is asked of a route, which must be JSON.
+
+    Raises:
+        InvalidRequest: the key is empty, longer than 255 characters or not printable ASCII.
+    """
+    if not (0 < len(key) <= LONGEST_KEY and key.isascii() and key.isprintable()):
+        raise InvalidRequest(
+            f"The header Idempotency-Key must have 1 to {LONGEST_KEY} printable ASCII characters; "
+            "a UUID is a good one.",
+            code="invalid_parameter",
+            field="Idempotency-Key",
+        )
+    words = json.dumps([route, asked], sort_keys=True, separators=(",", ":"))
+    fingerprint = hashlib.sha256(words.encode()).hexdigest()
+    return IdempotencyKey(account_id=account_id, key=key, fingerprint=fingerprint)
+
+
+class IdempotencyStore:
+    """Looks for answers that were given before."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    async def check(self, once: IdempotencyKey) -> None:
+        """Return where the request is new.
+
+        Raises:
+            AnsweredBefore: it is not.
+            Conflict: the key was used for another request (`idempotency_key_reused`).
+        """
+        await self.database.look(lambda connection: check_new(connection, once))
+
+    async def forget_expired(self) -> int:
+        """Forget the answers whose time is over; return how many."""
+        forget = delete(idempotency_keys).where(idempotency_keys.c.expires_at <= time.time())
+        return await self.database.write(lambda connection: connection.execute(forget).rowcount)
+
+
+# Within a transaction.
+
+_same = (
+    idempotency_keys.c.account_id == bindparam("of_account"),
+    idempotency_keys.c.key == bindparam("of_key"),
+)
+_find = select(idempotency_keys).where(*_same, idempotency_keys.c.expires_at > bindparam("now"))
+_forget = delete(idempotency_keys).where(*_same)
+_keep = insert(idempotency_keys)
+
+
+def check_new(connection: Connection, once: IdempotencyKey) -> None:
+    """Return where the request is new.
+
+    Raises:
+        AnsweredBefore: it is not.
+        Conflict: the key was used for another request (`idempotency_key_reused`).
+    """
+    values = {"of_account": once.account_id, "of_key": once.key, "now": time.time()}
+    row = connection.execute(_find, values).one_or_none()
+    if row is None:
+        return
+    if row.fingerprint != once.fingerprint:
+        raise Conflict(
+            "The Idempotency-Key was used for another request; send each request with a key of its own.",
+            code="idempotency_key_reused",
+        )
+    raise AnsweredBefore(row.status, row.body)
+
+
+def keep_answer(connection: Connection, once: IdempotencyKey, status: int, body: dict[str, Any]) -> None:
+    """Keep the answer to a request that `check_new` found new in this transaction."""
+    # What has had its time may still be there.
+    connection.execute(_forget, {"of_account": once.account_id, "of_key": once.key})
+    connection.execute(
+        _keep,
+        [
+            {
+                "account_id": once.account_id,
+                "key": once.key,
+                "fingerprint": once.fingerprint,
+                "status": status,
+                "body": body,
+                "expires_at": time.time() + KEPT_SECONDS,
+            }
+        ],
+    )

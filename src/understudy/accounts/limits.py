@@ -1,0 +1,131 @@
+"""Limits of a key: how many jobs it may submit in a minute and have at once, and how often it may poll.
+
+Submits are counted in the key's row, so that every gateway on the database sees the same; polls,
+which are many and cost little, in the process. Both by the generic cell rate algorithm (ITU-T
+I.371): a time until which all that was allowed is spent, and no window whose edge lets twice as
+much through.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection, bindparam, case, select, update
+
+from ..errors import RateLimited
+from .tables import keys
+
+MINUTE = 60.0
+
+COUNTED_NAMES = 20_000
+"""Names that a process counts for; then those are forgotten that have everything left."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a key may do; 0 is no limit."""
+
+    submits_per_minute: int = 0
+    concurrent_jobs: int = 0
+
+
+UNLIMITED = Limits()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Allowance:
+    """What is left of a limit; at `reset_at` all of it will be there again."""
+
+    limit: int
+    remaining: int
+    reset_at: float
+
+    def to_headers(self) -> dict[str, str]:
+        """The headers that tell a client of it."""
+        reset_at = datetime.fromtimestamp(math.ceil(self.reset_at), UTC)
+        return {
+            "x-rate-limit-limit": str(self.limit),
+            "x-rate-limit-remaining": str(self.remaining),
+            "x-rate-limit-reset-at-utc": reset_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }
+
+
+def refuse(words: str, allowance: Allowance, wait_seconds: float) -> RateLimited:
+    """The error for one more than is allowed: 429 with the headers and `Retry-After`."""
+    seconds = max(1, math.ceil(wait_seconds))
+    return RateLimited(
+        f"{words}; try again in {seconds} s.",
+        retry_after_seconds=seconds,
+        headers=allowance.to_headers(),
+    )
+
+
+# Submits, within a transaction.
+
+_spent_until = case(
+    (keys.c.submits_spent_until > bindparam("now"), keys.c.submits_spent_until), else_=bindparam("now")
+)
+_take_submit = (
+    update(keys)
+    # Half of one's time less: a sum of fractions must not cost the last one.
+    .where(keys.c.id == bindparam("of_key"), _spent_until <= bindparam("latest"))
+    .values(submits_spent_until=_spent_until + bindparam("each"))
+    .returning(keys.c.submits_spent_until)
+)
+_read_spent = select(keys.c.submits_spent_until).where(keys.c.id == bindparam("of_key"))
+lock_key = select(keys.c.id).where(keys.c.id == bindparam("of_key")).with_for_update()
+"""Makes gateways that count a key's jobs wait for one another, where one does not write alone."""
+
+
+def take_submit(connection: Connection, key_id: str, per_minute: int) -> Allowance | RateLimited:
+    """Count a submit of a key within its limit: what is left, or the refusal."""
+    now, each = time.time(), MINUTE / per_minute
+    values = {"of_key": key_id, "now": now, "latest": now + MINUTE - each / 2, "each": each}
+    spent_until = connection.execute(_take_submit, values).scalar_one_or_none()
+    if spent_until is not None:
+        return _allowance(per_minute, MINUTE, spent_until, now)
+    spent_until = connection.scalar(_read_spent, values) or now
+    return refuse(
+        f"The key may submit {per_minute} requests a minute",
+        _allowance(per_minute, MINUTE, spent_until, now),
+        spent_until + each - MINUTE - now,
+    )
+
+
+# Polls and bad keys, within the process.
+
+
+class RateCounter:
+    """Counts by name, within this process: at most `limit` in `seconds`, then a refusal."""
+
+    def __init__(self, limit: int, seconds: float) -> None:
+        self.limit = limit
+        self.seconds = seconds
+        self._spent_until: dict[str, float] = {}
+
+    def take(self, name: str) -> float:
+        """Count one; 0, or how many seconds it comes too early: then it is not counted."""
+        now, each = time.time(), self.seconds / self.limit
+        spent_until = max(self._spent_until.get(name, now), now)
+        too_early = spent_until + each - self.seconds - now
+        if too_early > each / 2:
+            return too_early
+        if len(self._spent_until) >= COUNTED_NAMES:
+            self._spent_until = {one: until for one, until in self._spent_until.items() if until > now}
+        self._spent_until[name] = spent_until + each
+        return 0.0
+
+    def tell(self, name: str) -> Allowance:
+        """What a name has left."""
+        now = time.time()
+        return _allowance(self.limit, self.seconds, self._spent_until.get(name, now), now)
+
+
+def _allowance(limit: int, seconds: float, spent_until: float, now: float) -> Allowance:
+    left = (seconds - max(spent_until - now, 0.0)) / seconds * limit
+    return Allowance(
+        limit=limit, remaining=max(0, min(limit, math.floor(left + 0.01))), reset_at=max(spent_until, now)
+    )

@@ -305,7 +305,7 @@ class OursChild:
         requests = [
             DrawRequest(
                 prompt=make_prompt(number),
-                reference=reference,
+                references=[reference],
                 width=SIDE,
                 height=SIDE,
                 seed=seed + number,
@@ -459,7 +459,7 @@ def make_task(number: int, reference: str) -> Any:
     return Task(
         id=f"task-{number}",
         prompt=make_prompt(number),
-        reference=reference,
+        references=[reference],
         keypoints=keypoints,
         fit_pose=True,
         seed=number,

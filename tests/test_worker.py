@@ -59,7 +59,7 @@ def make_task(name: str = "a", **changes) -> Task:
     fields = {
         "id": name,
         "prompt": "young man, red plaid shirt, blue jeans",
-        "reference": name_picture(REFERENCE),
+        "references": [name_picture(REFERENCE)],
         "width": 256,
         "height": 256,
         "steps": 4,
@@ -117,7 +117,7 @@ class RecordingEngine(NullEngine):
             for index, picture in enumerate(pictures)
         ]
 
-    def score_likeness(self, reference, picture):
+    def score_likeness(self, references, picture):
         red, green, blue = picture.getpixel((0, 0))
         return self._likeness(red << 16 | green << 8 | blue)
 
@@ -258,7 +258,7 @@ class TestBatches:
 
     def test_a_task_that_cannot_begin_leaves_the_others(self):
         engine = RecordingEngine(batch_size=4)
-        lost = make_task("lost", candidates=2, reference="of no file")
+        lost = make_task("lost", candidates=2, references=["of no file"])
         messages = list(Worker(engine).run(make_run([make_task("a"), lost, make_task("c")])))
         assert read_ends(messages) == {"a": 7, "lost": "engine_error", "c": 7}
         assert len([m for m in messages if isinstance(m, TaskFailed)]) == 1

@@ -22,10 +22,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from .content_policy import ContentBlocked, PromptPolicy
 from .engines import DrawRequest, DrawResult, Engine, EngineError, load_engine
 from .engines.detector import PoseDetector, is_detector_installed, load_detector
 from .errors import UnderstudyError
@@ -55,6 +56,9 @@ from .pose.skeleton import (
     visible_keypoints,
 )
 from .settings import Settings
+
+if TYPE_CHECKING:
+    from .engines.safety import PictureClassifier
 
 # By name: `python -m` calls the module otherwise, and the log tells only of our own what happened.
 logger = logging.getLogger("understudy.worker")
@@ -111,12 +115,24 @@ class _Begun:
 class Worker:
     """Draws tasks with one engine, those together that agree and are faster so."""
 
-    def __init__(self, engine: Engine, detector: PoseDetector | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        detector: PoseDetector | None = None,
+        *,
+        policy: PromptPolicy | None = None,
+        classifier: PictureClassifier | None = None,
+    ) -> None:
         """`detector` finds poses in any picture; without it the installed one is loaded when needed.
 
-        What the engine drew is scored by the engine's own, where it has one.
+        What the engine drew is scored by the engine's own, where it has one. `policy` judges prompts
+        (what is always refused, when None), `classifier` the pictures that are given and drawn: with
+        one there are no previews, for an unfinished picture cannot be judged.
         """
         self._engine = engine
+        self._policy = policy or PromptPolicy()
+        self._classifier = classifier
+        self._passed: set[str] = set()
         self._detector = detector
         self._scores_poses = bool(engine.detector or detector) or is_detector_installed()
         self._last_pose_picture: tuple[str, Skeleton] | None = None
@@ -159,7 +175,7 @@ class Worker:
         finally:
             # An idle worker keeps no prompt and no picture.
             self._files, self._opened = {}, {}
-            self._begun, self._ended = {}, set()
+            self._begun, self._ended, self._passed = {}, set(), set()
         send(Finished())
 
     def _draw_batch(self, batch: Sequence[tuple[Task, int]], is_cancelled: IsCancelled, send: Send) -> None:
@@ -195,7 +211,8 @@ class Worker:
             # A batch that is drawn again in parts has told its first steps already.
             if done > begun.told_steps:
                 begun.told_steps = done
-                shown = None if preview is None else encode_preview(preview)
+                hidden = preview is None or self._classifier is not None
+                shown = None if hidden else encode_preview(preview)
                 send(Step(begun.task.id, done, steps * begun.task.candidates, shown))
             return True
 
@@ -228,6 +245,9 @@ class Worker:
         started = time.perf_counter()
         if is_cancelled(task.id):
             raise _Cancelled
+        # Once more, for not every way to a worker leads through a service.
+        self._policy.check(task.prompt)
+        self._check_inputs(task)
         send(Step(task.id, 0, task.steps * task.candidates))
         request = self._read_request(task)
         can_choose = self._engine.scores_likeness or self._can_score_pose(request.skeleton)
@@ -243,7 +263,7 @@ class Worker:
         if result is None:
             raise _Cancelled
         started = time.perf_counter()
-        likeness = self._engine.score_likeness(request.reference, result.picture)
+        likeness = self._engine.score_likeness(request.references, result.picture)
         candidate = _Candidate(
             seed=request.seed,
             picture=result.picture,
@@ -261,6 +281,12 @@ class Worker:
         begun.seconds += time.perf_counter() - started
 
     def _encode(self, begun: _Begun, best: _Candidate, started: float) -> Drawn:
+        if self._classifier is not None and self._classifier.blocks(best.picture):
+            raise ContentBlocked(
+                "output",
+                "what was drawn is something that this service does not show; "
+                "change the prompt, or try another seed",
+            )
         task, warnings = begun.task, [*best.warnings]
         if begun.candidates < task.candidates:
             warnings.append(f"The engine {self._engine.name} cannot score pictures; candidates was ignored.")
@@ -319,7 +345,7 @@ class Worker:
         return DrawRequest(
             prompt=task.prompt,
             negative_prompt=task.negative_prompt,
-            reference=self._open_picture(task.reference),
+            references=[self._open_picture(digest) for digest in task.references],
             width=task.width,
             height=task.height,
             seed=task.seed,
@@ -329,6 +355,28 @@ class Worker:
             pose_scale=task.pose_scale,
             skeleton=self._find_pose(task),
         )
+
+    def _check_inputs(self, task: Task) -> None:
+        """Have the pictures that a task was given judged, each of a run's once.
+
+        Raises:
+            ContentBlocked: one of them is not to be drawn from.
+        """
+        if self._classifier is None:
+            return
+        given = [("ip_image", digest) for digest in task.references]
+        if task.pose_picture is not None:
+            given.append(("input_image", task.pose_picture))
+        for name, digest in given:
+            if digest in self._passed:
+                continue
+            if self._classifier.blocks(self._open_picture(digest)):
+                raise ContentBlocked(
+                    "input",
+                    f"the picture in {name} is something that this service does not draw from; give another",
+                    field=name,
+                )
+            self._passed.add(digest)
 
     def _find_pose(self, task: Task) -> Skeleton | None:
         """The skeleton that a task asks for, in pixels of its canvas; None when it asks for none."""
@@ -408,7 +456,7 @@ def _shape(task: Task) -> tuple[Any, ...]:
     """What the requests of one batch have in common, as `DrawRequest` says."""
     posed = task.keypoints is not None or task.pose_picture is not None
     strengths = (task.guidance_scale, task.ip_scale, task.pose_scale)
-    return task.width, task.height, task.steps, *strengths, posed
+    return task.width, task.height, task.steps, *strengths, len(task.references), posed
 
 
 def _name_error(error: Exception) -> str:
@@ -468,8 +516,13 @@ def main() -> int:
             inbox.close()
 
     begun = time.perf_counter()
+    settings, classifier = Settings(), None
     try:
-        engine = load_engine(Settings())
+        engine = load_engine(settings)
+        if settings.block_pictures:
+            from .engines.safety import load_classifier
+
+            classifier = load_classifier(settings, engine.device)
     except EngineError as error:
         send(LoadFailed(error.code, error.message))
         return 1
@@ -481,7 +534,7 @@ def main() -> int:
     load_seconds = time.perf_counter() - begun
     send(Ready(engine.name, engine.version, engine.device, load_seconds, engine.batch_size))
 
-    worker = Worker(engine)
+    worker = Worker(engine, policy=PromptPolicy.from_settings(settings), classifier=classifier)
     while (run := inbox.next_run()) is not None:
         worker.perform(run, inbox.is_cancelled, send)
         inbox.forget(run)

@@ -53,7 +53,7 @@ def request_of(reference: Image.Image, standing: numpy.ndarray):
     def make(*, posed: bool = True, **changes) -> DrawRequest:
         fields = {
             "prompt": "young man, beard, wavy brown hair, red plaid shirt, blue jeans",
-            "reference": reference,
+            "references": [reference],
             "width": 256,
             "height": 256,
             "steps": 4,
@@ -76,7 +76,7 @@ def request_varied(request_of, reference: Image.Image):
         return request_of(
             prompt=words[number % len(words)],
             negative_prompt="blurry, " * number,
-            reference=turned,
+            references=[turned],
             seed=100 + number,
             **changes,
         )

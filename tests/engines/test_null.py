@@ -17,7 +17,7 @@ def test_flat_pictures_of_the_seeds_colours(null, request_of):
     assert first.size == (333, 517)
     assert first.getcolors() == [(333 * 517, (0x10, 0x20, 0x30))]
     assert second.getcolors() == [(333 * 517, (0x40, 0x50, 0x60))]
-    assert null.score_likeness(first, second) is None
+    assert null.score_likeness([first], second) is None
 
 
 def test_one_step_that_can_be_cancelled(null, request_of):

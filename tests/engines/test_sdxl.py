@@ -101,8 +101,8 @@ def test_previews_come_without_the_autoencoder(sdxl, request_of):
 
 def test_likeness_is_from_0_to_1(sdxl, reference, request_of):
     picture = draw_one(sdxl, request_of(), go_on).picture
-    assert sdxl.score_likeness(reference, reference) == pytest.approx(1, abs=1e-5)
-    assert 0 <= sdxl.score_likeness(reference, picture) < 1
+    assert sdxl.score_likeness([reference], reference) == pytest.approx(1, abs=1e-5)
+    assert 0 <= sdxl.score_likeness([reference], picture) < 1
 
 
 @pytest.mark.parametrize("changes", [{}, {"guidance_scale": 1.0}, {"posed": False}], ids=str)

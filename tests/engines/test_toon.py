@@ -97,7 +97,9 @@ def test_the_reference_gives_the_colours(toon, request_of, reference):
     pixels = numpy.asarray(reference).copy()
     red = (pixels[..., 0] > 120) & (pixels[..., 1] < 90)
     pixels[red] = (60, 160, 90)
-    other = draw_one(toon, request_of(prompt="young man", reference=Image.fromarray(pixels), steps=10), go_on)
+    other = draw_one(
+        toon, request_of(prompt="young man", references=[Image.fromarray(pixels)], steps=10), go_on
+    )
     own = draw_one(toon, request_of(prompt="young man", steps=10), go_on)
 
     def redness(picture):
@@ -188,13 +190,26 @@ def test_a_prompt_longer_than_the_model_reads_is_told(toon, request_of):
 
 
 def test_the_reference_is_most_like_itself(toon, request_of, reference):
-    assert toon.score_likeness(reference, reference) == pytest.approx(1, abs=1e-5)
+    assert toon.score_likeness([reference], reference) == pytest.approx(1, abs=1e-5)
     same = draw_one(toon, request_of(steps=10), go_on).picture
     other = draw_one(
         toon, request_of(steps=10, prompt="old woman, white hair, green dress", ip_scale=0.0), go_on
     ).picture
-    alike, unlike = toon.score_likeness(reference, same), toon.score_likeness(reference, other)
+    alike, unlike = toon.score_likeness([reference], same), toon.score_likeness([reference], other)
     assert 0 <= unlike < alike < 1
+
+
+def test_several_references_are_one_character(toon, request_of, reference):
+    """The same picture twice says nothing new; another one beside it does."""
+    other = Image.fromarray(numpy.roll(numpy.asarray(reference), 1, axis=2))
+    once = draw_one(toon, request_of()).picture
+    twice = draw_one(toon, request_of(references=[reference, reference])).picture
+    mixed = draw_one(toon, request_of(references=[reference, other])).picture
+    assert measure_psnr(once, twice) >= 45
+    assert measure_psnr(once, mixed) < 40
+    both = toon.score_likeness([reference, other], once)
+    alone = [toon.score_likeness([one], once) for one in (reference, other)]
+    assert min(alone) < both
 
 
 def test_running_out_of_memory_is_explained_and_survived(toon, request_of):

@@ -198,7 +198,7 @@ def test_an_artist_draws_once_and_keeps_it(tmp_path):
     artist = Artist(checkpoint, tmp_path, device="cpu")
     request = DrawRequest(
         prompt=CASES[0].prompt,
-        reference=CASES[0].draw_reference(),
+        references=[CASES[0].draw_reference()],
         width=256,
         height=256,
         seed=1,

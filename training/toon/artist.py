@@ -77,9 +77,10 @@ class Artist:
 
     def _name_kept(self, request: DrawRequest) -> str:
         """The digest of all that the picture of a request depends on."""
-        told = replace(request, reference=None, skeleton=None)
+        told = replace(request, references=(), skeleton=None)
         digest = hashlib.sha256(f"{self.digest} {self.device} {told}".encode())
-        digest.update(request.reference.tobytes())
+        for reference in request.references:
+            digest.update(reference.tobytes())
         digest.update(b"" if request.skeleton is None else request.skeleton.tobytes())
         return f"{digest.hexdigest()[:32]}.png"
 

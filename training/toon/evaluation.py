@@ -179,7 +179,7 @@ class Evaluation:
         return DrawRequest(
             prompt={"full": case.prompt, "order": case.order, "none": ""}[condition.prompt],
             negative_prompt=negative_prompt,
-            reference=case.draw_reference() if condition.reference else _NO_REFERENCE,
+            references=[case.draw_reference() if condition.reference else _NO_REFERENCE],
             width=SIDE,
             height=SIDE,
             seed=case.number,

@@ -119,7 +119,7 @@ async def _draw_alone(
         if parameters.input_image is not None:
             pose_picture = await _read_picture(settings, decoder, parameters.input_image, "input_image")
         tasks, pictures = build_tasks(
-            parameters, model=model, seed=seed, reference=reference, pose_picture=pose_picture
+            parameters, model=model, seed=seed, references=[reference], pose_picture=pose_picture
         )
         drawn = await _draw_run(executor, Run(tasks, pictures), count_steps(parameters), progress)
     except WorkerLost as error:

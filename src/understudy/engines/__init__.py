@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 class DrawRequest:
     """What an engine is asked to draw, once.
 
-    `reference` is RGB. `skeleton` is (18, 3) float: x and y in pixels of the asked canvas
-    (`width` x `height`), confidence 0..1 (0: hidden); None when no pose is asked for.
+    `references` are RGB pictures of one character. `skeleton` is (18, 3) float: x and y in pixels
+    of the asked canvas (`width` x `height`), confidence 0..1 (0: hidden); None when no pose is asked for.
     Requests of one batch agree in `width`, `height`, `guidance_scale`, `steps`, `ip_scale`,
-    `pose_scale`, and in whether they have a skeleton.
+    `pose_scale`, in the number of references, and in whether they have a skeleton.
     """
 
     prompt: str
-    reference: Image.Image
+    references: Sequence[Image.Image]
     width: int
     height: int
     seed: int
@@ -78,8 +78,8 @@ class Engine(Protocol):
         """
         ...
 
-    def score_likeness(self, reference: Image.Image, picture: Image.Image) -> float | None:
-        """How alike the characters in two pictures are, 0 to 1; None when it cannot tell."""
+    def score_likeness(self, references: Sequence[Image.Image], picture: Image.Image) -> float | None:
+        """How alike the characters in references and picture are, 0 to 1; None when it cannot tell."""
         ...
 
 

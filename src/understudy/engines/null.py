@@ -26,7 +26,7 @@ class NullEngine:
             for index, request in enumerate(requests)
         ]
 
-    def score_likeness(self, reference: Image.Image, picture: Image.Image) -> float | None:
+    def score_likeness(self, references: Sequence[Image.Image], picture: Image.Image) -> float | None:
         """None: a flat picture has no character in it."""
         return None
 

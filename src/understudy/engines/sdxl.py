@@ -17,6 +17,7 @@ import numpy
 import torch
 from diffusers import StableDiffusionXLControlNetPipeline, StableDiffusionXLPipeline
 from PIL import Image
+from torch.nn import functional
 
 from ..pose.drawing import draw_skeleton
 from ..settings import Settings
@@ -138,12 +139,16 @@ class SdxlEngine:
             for request, picture, wanted in zip(requests, pictures, watch.wanted, strict=True)
         ]
 
-    def score_likeness(self, reference: Image.Image, picture: Image.Image) -> float | None:
-        """How alike the characters in two RGB pictures are, 0 to 1 (`likeness.py` has the formula)."""
+    def score_likeness(self, references: Sequence[Image.Image], picture: Image.Image) -> float | None:
+        """How alike the characters in RGB pictures are, 0 to 1 (`likeness.py` has the formula).
+
+        Several references are one character: the mean of their identities counts.
+        """
         with _out_of_memory_explained(), _denormals_flushed():
-            first = self._embeddings.encode_reference(reference).identity
-            second = self._embeddings.encode_identity(picture)
-        return score_likeness(first, second, self._profile.likeness_floor)
+            known = [self._embeddings.encode_reference(reference).identity for reference in references]
+            drawn = self._embeddings.encode_identity(picture)
+        mean = functional.normalize(torch.stack(known).mean(dim=0), dim=0)
+        return score_likeness(mean, drawn, self._profile.likeness_floor)
 
     def _set_ip_scale(self, scale: float) -> None:
         if scale == self._ip_scale:
@@ -164,11 +169,15 @@ class SdxlEngine:
                 self._embeddings.encode_negative(request.negative_prompt) for request in requests
             ]
 
-        def encode_references() -> list[ReferenceEmbedding]:
-            return [self._embeddings.encode_reference(request.reference) for request in requests]
+        def encode_references() -> list[list[ReferenceEmbedding]]:
+            return [
+                [self._embeddings.encode_reference(reference) for reference in request.references]
+                for request in requests
+            ]
 
         references, (prompts, negatives) = self._cores.do([encode_references, encode_texts])
-        states = [reference.states for reference in references]
+        # The IP-Adapter attends to the tokens of all references of a picture together.
+        states = [torch.cat([one.states for one in several], dim=1) for several in references]
         arguments: dict[str, Any] = {
             "prompt_embeds": torch.cat([prompt.states for prompt in prompts]),
             "pooled_prompt_embeds": torch.cat([prompt.pooled for prompt in prompts]),
@@ -178,7 +187,8 @@ class SdxlEngine:
                 "negative_prompt_embeds": torch.cat([negative.states for negative in negatives]),
                 "negative_pooled_prompt_embeds": torch.cat([negative.pooled for negative in negatives]),
             }
-            states = [*(reference.empty_states for reference in references), *states]
+            empty = [torch.cat([one.empty_states for one in several], dim=1) for several in references]
+            states = [*empty, *states]
         return arguments | {"ip_adapter_image_embeds": [torch.cat(states)]}
 
     def _choose_poses(

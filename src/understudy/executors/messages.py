@@ -18,16 +18,17 @@ MAX_FRAME_BYTES = 512 * 1024 * 1024
 class Task(msgspec.Struct, kw_only=True, frozen=True):
     """One picture to draw.
 
-    `reference` and `pose_picture` are digests of PNG files that come with the run (already decoded
-    and checked, RGB). At most one of `pose_picture` and `keypoints` is given: 18 keypoints
-    [x, y, confidence] as fractions of the canvas, confidence 0 for a hidden one.
+    `references` and `pose_picture` are digests of PNG files that come with the run (already decoded
+    and checked, RGB); the references show one character. At most one of `pose_picture` and
+    `keypoints` is given: 18 keypoints [x, y, confidence] as fractions of the canvas, confidence 0
+    for a hidden one.
     `fit_pose` says that keypoints come from the library and are to be fitted to the canvas.
     `provenance` is written into the file as it is.
     """
 
     id: str
     prompt: str
-    reference: str
+    references: list[str]
     negative_prompt: str = ""
     guidance_scale: float = 3.0
     steps: int = 10

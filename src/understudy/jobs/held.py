@@ -50,4 +50,5 @@ class HeldJob:
         posed = first.keypoints is not None or first.pose_picture is not None
         size = (first.width, first.height)
         strengths = (first.guidance_scale, first.ip_scale, first.pose_scale)
-        return (*size, *strengths, first.steps, first.candidates, posed)
+        counts = (first.steps, first.candidates, len(first.references))
+        return (*size, *strengths, *counts, posed)

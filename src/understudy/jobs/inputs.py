@@ -33,22 +33,26 @@ class InputReader:
             UnderstudyError: a picture cannot be had or read (the parameter is named).
         """
         names = list(job.inputs)
-        pictures = await asyncio.gather(*(self._read_picture(job.inputs[name], name) for name in names))
+        pictures = await asyncio.gather(*(self._read_pictures(job.inputs[name], name) for name in names))
         by_name = dict(zip(names, pictures, strict=True))
         return build_tasks(
             Parameters.model_validate(job.parameters),
             model=job.model,
             seed=job.seed,
-            reference=by_name["ip_image"],
-            pose_picture=by_name.get("input_image"),
+            references=by_name["ip_image"],
+            pose_picture=by_name["input_image"][0] if "input_image" in by_name else None,
             id_prefix=f"{job.id}/{job.token}/",
         )
 
-    async def _read_picture(self, source: dict[str, Any], name: str) -> bytes:
-        """A picture as the decoder leaves it, from where the job says it is."""
+    async def _read_pictures(self, source: dict[str, Any], name: str) -> list[bytes]:
+        """Pictures as the decoder leaves them, from where the job says they are."""
         if "url" in source:
-            return await self._decoder.decode(await self._fetcher.fetch(source["url"], name), name)
-        data = await self._blobs.get(source["file"])
+            return [await self._decoder.decode(await self._fetcher.fetch(source["url"], name), name)]
+        files = source["files"] if "files" in source else [source["file"]]
+        return await asyncio.gather(*(self._read_file(file, source, name) for file in files))
+
+    async def _read_file(self, file: str, source: dict[str, Any], name: str) -> bytes:
+        data = await self._blobs.get(file)
         if data is None:
             raise InferenceFailed(
                 f"The file given as {name} has expired; upload it again.", code="invalid_picture", field=name

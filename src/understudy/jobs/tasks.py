@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ..executors.messages import Task
@@ -15,26 +16,26 @@ def build_tasks(
     *,
     model: str,
     seed: int,
-    reference: bytes,
+    references: Sequence[bytes],
     pose_picture: bytes | None = None,
     id_prefix: str = "",
 ) -> tuple[list[Task], dict[str, bytes]]:
     """The tasks of one request, in the order of its pictures, and the files they name by digest.
 
-    `reference` and `pose_picture` are PNG files as the decoder makes them. Every pose of a sheet
-    starts from the same seed; the pictures of one pose count up from it. Task ids are
-    `<id_prefix><index>`.
+    `references`, all of one character, and `pose_picture` are PNG files as the decoder makes them.
+    Every pose of a sheet starts from the same seed; the pictures of one pose count up from it.
+    Task ids are `<id_prefix><index>`.
 
     Raises:
         InvalidRequest: a pose has a name that is not in the library.
     """
-    reference_digest = digest_picture(reference)
-    pictures = {reference_digest: reference}
+    pictures = {digest_picture(reference): reference for reference in references}
+    reference_digests = list(pictures)
     pose_digest = None
     if pose_picture is not None:
         pose_digest = digest_picture(pose_picture)
         pictures[pose_digest] = pose_picture
-    provenance = _describe(parameters, model, reference_digest, pose_digest)
+    provenance = _describe(parameters, model, reference_digests, pose_digest)
     tasks: list[Task] = []
     for pose in parameters.asked_poses:
         keypoints = None if pose is None else _resolve_keypoints(pose)
@@ -52,7 +53,7 @@ def build_tasks(
                     candidates=parameters.candidates,
                     ip_scale=parameters.ip_scale,
                     pose_scale=parameters.pose_scale,
-                    reference=reference_digest,
+                    references=reference_digests,
                     pose_picture=pose_digest,
                     keypoints=keypoints,
                     fit_pose=isinstance(pose, str),
@@ -82,12 +83,12 @@ def _resolve_keypoints(pose: Pose) -> list[tuple[float, float, float]]:
 
 
 def _describe(
-    parameters: Parameters, model: str, reference_digest: str, pose_digest: str | None
+    parameters: Parameters, model: str, reference_digests: list[str], pose_digest: str | None
 ) -> dict[str, Any]:
     """What is written into the files: every parameter, but of pictures only their digests."""
     described = parameters.model_dump(mode="json", exclude={*PICTURE_FIELDS, "pose", "poses", "seed"})
     described["model"] = model
-    described["ip_image_sha256"] = reference_digest
+    described["ip_image_sha256"] = reference_digests[0] if len(reference_digests) == 1 else reference_digests
     if pose_digest is not None:
         described["input_image_sha256"] = pose_digest
     return described

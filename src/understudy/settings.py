@@ -48,6 +48,27 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=64_000_000, gt=0)
     decoder_memory_bytes: int = Field(default=1_500_000_000, gt=0)
 
+    block_sexual: bool = Field(default=False, description="Refuse prompts for sexual content of any kind.")
+    block_violence: bool = Field(default=False, description="Refuse prompts for graphic violence.")
+    block_hate: bool = Field(default=False, description="Refuse prompts for hateful symbols.")
+    block_terms: str = Field(
+        default="",
+        description="Comma-separated words, phrases, beginnings (gun*) and pairs (child + gun) to refuse.",
+    )
+    block_pictures: bool = Field(
+        default=False, description="Judge given and drawn pictures by the classifier; no previews then."
+    )
+    classifier_model: str = Field(
+        default="Falconsai/nsfw_image_detection",
+        description="Local folder or hub id of an image classifier that transformers loads.",
+    )
+    classifier_labels: str = Field(
+        default="nsfw", description="Comma-separated labels of the classifier that are blocked."
+    )
+    classifier_threshold: float = Field(
+        default=0.5, gt=0, le=1, description="Their probability from which on a picture is blocked."
+    )
+
     result_ttl_seconds: float = Field(default=3600, gt=0)
     history_ttl_seconds: float = Field(default=30 * 86400, gt=0)
     file_ttl_seconds: float = Field(default=604800, gt=0)

@@ -20,6 +20,7 @@ from typing import Any
 from sqlalchemy.exc import DBAPIError
 
 from ..blobs import BlobStore
+from ..content_policy import PromptPolicy
 from ..errors import ServiceError, UnderstudyError
 from ..executors import Executor, RunMessage, WorkerLost
 from ..executors.messages import Drawn, Run, Starting, Step, TaskFailed
@@ -68,6 +69,7 @@ class Dispatcher:
         self._inputs = inputs
         self._executor = executor
         self._meters = meters
+        self._policy = PromptPolicy.from_settings(settings)
         self._held: dict[str, HeldJob] = {}
         self._preparing = 0
         self._fetching: Counter[str] = Counter()
@@ -169,6 +171,8 @@ class Dispatcher:
     async def _prepare(self, held: HeldJob) -> None:
         job = held.job
         try:
+            # Before anything is fetched for it, and whether or not an engine is there.
+            self._policy.check(job.parameters["prompt"])
             if must_fetch(job):
                 await self._store.record_stage(job, "fetching")
             held.tasks, held.pictures = await self._inputs.read_tasks(job)

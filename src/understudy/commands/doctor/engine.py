@@ -45,6 +45,8 @@ def _check_engine(settings: Settings) -> Iterator[Finding]:
                 yield _check_weights(name, source)
     else:
         yield Finding(name="Engine", state=OK, detail="null, which needs no weights")
+    if settings.block_pictures:
+        yield _check_weights("classifier_model", settings.classifier_model)
 
 
 def _check_toon() -> Finding:
@@ -71,7 +73,7 @@ def _check_toon() -> Finding:
 
 
 def _check_weights(name: str, source: str) -> Finding:
-    """Whether a source of SDXL weights, a folder or a hub id, is on this machine."""
+    """Whether a source of weights, a folder or a hub id, is on this machine."""
     setting = f"UNDERSTUDY_{name.upper()}"
     if Path(source).is_dir():
         return Finding(name="Engine", state=OK, detail=f"{setting}: {source}")

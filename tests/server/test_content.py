@@ -1,0 +1,84 @@
+"""What a service does not draw: how its jobs end, and that nothing of a blocked picture is kept."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import pytest
+from PIL import Image
+
+from engines.tiny_classifier import write_classifier
+from service_client import SLUG, open_client, wait_for_end
+from understudy.parameters import MAX_SEED
+from understudy.pictures import read_provenance
+
+
+def test_a_refused_prompt_s_job_ends_before_anything_is_fetched(http, body):
+    sent = {**body, "prompt": "n u d e, 14 years old, Mallory", "ip_image": "http://127.0.0.1:9/never.png"}
+    answer = http.post(f"/v1/{SLUG}", json=sent)
+    told = answer.json()
+    assert (answer.status_code, told["status"]) == (422, "FAILED")
+    # And not `picture_unreachable`, which it would be.
+    assert told["code"] == "content_policy_violation"
+    assert told["error"].startswith("content_policy_violation (prompt): ")
+    assert "Mallory" not in answer.text
+    assert "cost" not in told["metrics"]
+    for path in ("v2/requests/{}/status", "v2/requests/{}", "v1/requests/{}"):
+        again = http.get("/" + path.format(told["request_id"]))
+        assert (again.status_code, again.json()["error"]) == (422, told["error"])
+
+
+def test_a_negative_prompt_may_name_what_is_unwanted(http, body):
+    answer = http.post(f"/v1/{SLUG}", json={**body, "prompt": "a child", "negative_prompt": "nude, sexual"})
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("output_format", ["png", "jpeg", "webp"])
+def test_every_file_says_what_made_it(http, body, output_format):
+    answer = http.post(f"/v1/{SLUG}", json={**body, "output_format": output_format, "seed": 11})
+    provenance = read_provenance(answer.content)
+    assert (provenance["prompt"], provenance["model"], provenance["seed"]) == (body["prompt"], SLUG, 11)
+    assert (provenance["engine"], len(provenance["ip_image_sha256"])) == ("null", 64)
+    assert b"digitalsourcetype/trainedAlgorithmicMedia" in answer.content
+
+
+def test_a_blocked_picture_is_neither_kept_nor_shown(start_service, tmp_path, body):
+    tiny = write_classifier(tmp_path / "classifier")
+    service = start_service(
+        engine="null",
+        block_pictures=True,
+        block_terms="acme",
+        classifier_model=tiny.folder,
+        classifier_threshold=tiny.threshold,
+    )
+    fine = {**body, "ip_image": _flat(tiny.harmless_colour), "seed": tiny.harmless_colour}
+    with open_client(service) as http:
+        answer = http.post(f"/v1/{SLUG}", json=fine)
+        assert answer.status_code == 200, answer.text
+        blocked = {
+            "output": {**fine, "seed": tiny.blocked_colour},
+            "input": {**fine, "ip_image": _flat(tiny.blocked_colour)},
+            "prompt": {**fine, "prompt": "an ACME rocket"},
+        }
+        for stage, sent in blocked.items():
+            request_id = http.post(f"/v2/{SLUG}", json=sent).json()["request_id"]
+            status = wait_for_end(http, request_id)
+            assert (status.status_code, status.json()["code"]) == (422, "content_policy_violation"), stage
+            assert status.json()["error"].startswith(f"content_policy_violation ({stage}): ")
+            with http.stream("GET", f"/v2/requests/{request_id}/events") as events:
+                assert "preview" not in "".join(events.iter_text())
+        history = http.get("/v1/requests").json()["requests"]
+        assert [len(entry["images"]) for entry in history] == [0, 0, 0, 1]
+        # One of these two is white and one is black: the fine one does not stay either.
+        sheet = http.post(f"/v1/{SLUG}", json={**fine, "seed": MAX_SEED, "num_images": 2})
+        assert sheet.json()["code"] == "content_policy_violation"
+        files = [file.read_bytes() for file in (service.data_dir / "files").iterdir()]
+    # Inputs have no provenance.
+    assert [data for data in files if read_provenance(data) is not None] == [answer.content]
+
+
+def _flat(colour: int) -> str:
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64), (colour >> 16, colour >> 8 & 255, colour & 255)).save(file, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -516,8 +516,9 @@ def main() -> int:
             inbox.close()
 
     begun = time.perf_counter()
-    settings, classifier = Settings(), None
+    classifier = None
     try:
+        settings = Settings()
         engine = load_engine(settings)
         if settings.block_pictures:
             from .engines.safety import load_classifier

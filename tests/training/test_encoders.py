@@ -20,7 +20,7 @@ from training.toon.measures import measure_identity, measure_prompts, measure_re
 from training.toon.pretraining import ImagePretraining, TextPretraining, prepare_pictures
 from training.toon.readers import contrast_identities
 from training.toon.tokenizer import make_tokenizer
-from training.toon.train_encoders import learn_pictures, learn_prompts, write_prompts
+from training.toon.train_encoders import freeze_states, learn_pictures, learn_prompts, write_prompts
 from training.toon.trainer import Trainer
 from transformers import AutoImageProcessor, CLIPTextModelWithProjection, CLIPVisionModelWithProjection
 
@@ -171,3 +171,23 @@ def test_measures_are_right_for_an_encoder_that_knows(tokenizer, groups):
     assert found["cosine_itself"] == pytest.approx(1, abs=1e-3)
     prompts = measure_prompts(_build_text_pretraining(tokenizer).eval(), tokenizer, 8, seed=5)
     assert 0 <= prompts["orders"] <= 1
+
+
+def test_identities_learn_beside_states_that_stay(tmp_path):
+    """The denoiser reads the states: they must not change after it."""
+    encoder = freeze_states(build_image_encoder(width=48, layers=2, side=64))
+    before = {name: weight.clone() for name, weight in encoder.state_dict().items()}
+    drawings = join_arrays([draw_group(seed, 64) for seed in range(2)])
+    learning = [weight for weight in encoder.parameters() if weight.requires_grad]
+    trainer = Trainer(ImagePretraining(encoder), tmp_path, learning_rate=1e-2, steps=3)
+    pictures = prepare_pictures(drawings, torch.device("cpu")).pictures
+    with torch.no_grad():
+        states, identities = encode_pictures(encoder, pictures)
+    for _ in range(3):
+        learn_pictures(trainer, drawings, seed=0)
+    with torch.no_grad():
+        states_after, identities_after = encode_pictures(encoder, pictures)
+    assert torch.equal(states, states_after)
+    assert (identities - identities_after).abs().max() > 1e-3
+    changed = {name for name, weight in encoder.state_dict().items() if not torch.equal(weight, before[name])}
+    assert len(changed) == len(learning)

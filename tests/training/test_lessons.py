@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from training.toon.encoders import build_image_encoder
+from training.toon.attributes import ATTRIBUTES
 from training.toon.lessons import Drops, Lessons, Samples
 from training.toon.networks import PATCH, PICTURE_PATCH
 from training.toon.tokenizer import make_tokenizer
@@ -16,7 +16,6 @@ def lessons():
     torch.manual_seed(0)
     return Lessons(
         ToonAutoencoder().eval(),
-        build_image_encoder(width=32, layers=1, heads=2).eval(),
         make_tokenizer(),
         seed=0,
         device=torch.device("cpu"),
@@ -39,17 +38,19 @@ def test_with_nothing_left_out_all_conditions_are_there(lessons, samples):
     assert batch.parts.shape == (4, 2 * height, 2 * width)
     assert batch.conditions.text_given.all()
     assert len({tuple(row) for row in batch.conditions.token_ids.tolist()}) > 1
-    assert (batch.conditions.image_states != lessons.empty_states).flatten(1).any(dim=1).all()
+    assert batch.conditions.references.flatten(1).any(dim=1).all()
+    assert batch.answers.shape == (4, len(ATTRIBUTES))
+    assert (batch.answers >= 0).any(dim=1).all()
     assert (batch.conditions.skeletons.flatten(1).max(dim=1).values > 0.3).all()
 
 
 def test_what_is_left_out_is_left_out(lessons, samples):
     rng = np.random.default_rng(1)
-    bare = lessons.teach(
-        samples.take(rng, 4), rng, Drops(reference=1, text=1, empty_text=0, skeleton=1)
-    ).conditions
+    batch = lessons.teach(samples.take(rng, 4), rng, Drops(reference=1, text=1, empty_text=0, skeleton=1))
+    bare = batch.conditions
     assert not bare.text_given.any()
-    assert torch.equal(bare.image_states, lessons.empty_states.expand(4, -1, -1))
+    assert not bare.references.any()
+    assert (batch.answers == -1).all()
     assert not bare.skeletons.any()
     silent = lessons.teach(
         samples.take(rng, 4), rng, Drops(reference=0, text=0, empty_text=1, skeleton=0)

@@ -11,7 +11,7 @@ def test_the_shares_of_the_minutes_add_up(tmp_path):
     assert sum(stage.share for stage in list_stages(tmp_path)) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("number", range(8))
+@pytest.mark.parametrize("number", range(9))
 def test_every_training_understands_what_it_is_called_with(number, tmp_path, monkeypatch, capsys):
     """Its parser meets the arguments before anything else does; `--help` ends it there."""
     stage = list_stages(tmp_path)[number]

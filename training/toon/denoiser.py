@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from diffusers import DDPMScheduler
 from torch import nn
 
+from .attributes import ATTRIBUTES
+from .encoders import encode_pictures, encode_texts
 from .ink import Part
 from .networks import (
     SCHEDULE,
@@ -21,6 +23,10 @@ from .networks import (
     build_unet,
     make_scheduler,
 )
+from .readers import StateReader, score_answers
+
+ATTRIBUTE_COUNTS = {name: len(values) for name, values in ATTRIBUTES.items()}
+"""How many answers there are for each attribute."""
 
 PART_CELLS = 2
 """Parts of the body are told for this many cells each way in a latent pixel."""
@@ -34,13 +40,13 @@ class Conditions:
 
     token_ids      (n, 77) of the prompts
     text_given     (n,) 0 where the text is dropped whole: its states and pooled state are zeros
-    image_states   (n, tokens, width) of the references, those of an empty picture where dropped
+    references     (n, 3, 192, 192) pictures, -1 to 1; zeros where there is no reference
     skeletons      (n, 3, h, w) pictures, 0 to 1; black where there is no pose
     """
 
     token_ids: torch.Tensor
     text_given: torch.Tensor
-    image_states: torch.Tensor
+    references: torch.Tensor
     skeletons: torch.Tensor
 
     def to(self, device: torch.device) -> Conditions:
@@ -49,23 +55,47 @@ class Conditions:
             **{field.name: getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)}
         )
 
-    def without_reference_and_text(self, empty_states: torch.Tensor) -> Conditions:
-        """What guidance leads away from: the same poses, nothing else."""
-        return replace(
-            self,
-            text_given=torch.zeros_like(self.text_given),
-            image_states=empty_states.expand_as(self.image_states),
-        )
+    def without_text(self) -> Conditions:
+        """The same references and poses."""
+        return replace(self, text_given=torch.zeros_like(self.text_given))
+
+    def without_reference(self) -> Conditions:
+        """The same prompts and poses."""
+        return replace(self, references=torch.zeros_like(self.references))
+
+
+@dataclass
+class EncodedConditions:
+    """Conditions as the UNet takes them.
+
+    text_states    (n, 77, width)
+    text_pooled    (n, width)
+    image_states   (n, tokens, width)
+    skeletons      (n, 3, h, w)
+    """
+
+    text_states: torch.Tensor
+    text_pooled: torch.Tensor
+    image_states: torch.Tensor
+    skeletons: torch.Tensor
+
+    def beside(self, others: EncodedConditions) -> EncodedConditions:
+        """These and then the others."""
+        pairs = ((getattr(self, field.name), getattr(others, field.name)) for field in fields(self))
+        return EncodedConditions(*(torch.cat(pair) for pair in pairs))
 
 
 class Denoiser(nn.Module):
-    """UNet with IP-Adapter, ControlNet and text encoder, trained together.
+    """UNet with IP-Adapter, ControlNet and both encoders, trained together.
 
-    `part_head` tells which part of the body each quarter of a latent pixel shows, from the
-    UNet's last features: a strong hint where things belong, needed in training only.
+    Two parts are needed in training only. `part_head` tells which part of the body each quarter of
+    a latent pixel shows, from the UNet's last features: a strong hint where things belong.
+    `reader` reads the character's attributes out of the reference's states, so that they stay there.
     """
 
-    def __init__(self, text_encoder: nn.Module, channels: tuple[int, ...] | None = None) -> None:
+    def __init__(
+        self, text_encoder: nn.Module, image_encoder: nn.Module, channels: tuple[int, ...] | None = None
+    ) -> None:
         super().__init__()
         width = text_encoder.config.projection_dim
         shape = {"condition_width": width} | ({"channels": channels} if channels else {})
@@ -74,6 +104,8 @@ class Denoiser(nn.Module):
         self.unet.requires_grad_(True)
         self.controlnet = build_controlnet(**shape)
         self.text_encoder = text_encoder
+        self.image_encoder = image_encoder
+        self.reader = StateReader(image_encoder.config.hidden_size, ATTRIBUTE_COUNTS)
         first = self.unet.config.block_out_channels[0]
         self.part_head = nn.Conv2d(first, len(Part) * PART_CELLS**2, 1)
         for network in (self.unet, self.controlnet):
@@ -83,19 +115,28 @@ class Denoiser(nn.Module):
 
     def compile_networks(self) -> None:
         """Fuse what can be: steps take a good third less, after minutes of compiling at the first."""
-        for network in (self.unet, self.controlnet, self.text_encoder):
+        for network in (self.unet, self.controlnet, self.text_encoder, self.image_encoder):
             network.compile(dynamic=False)
 
+    def encode(self, conditions: Conditions) -> EncodedConditions:
+        """What the encoders make of conditions."""
+        given = conditions.text_given
+        text_states, text_pooled = encode_texts(self.text_encoder, conditions.token_ids)
+        return EncodedConditions(
+            text_states=text_states * given[:, None, None],
+            text_pooled=text_pooled * given[:, None],
+            image_states=encode_pictures(self.image_encoder, conditions.references)[0],
+            skeletons=conditions.skeletons,
+        )
+
     def forward(
-        self, noisy: torch.Tensor, steps: torch.Tensor, conditions: Conditions
+        self, noisy: torch.Tensor, steps: torch.Tensor, conditions: EncodedConditions
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The predicted latents (n, c, h, w) and the parts' logits (n, parts, 2 h, 2 w)."""
-        seen = self.text_encoder(conditions.token_ids, output_hidden_states=True)
-        given = conditions.text_given
-        text = seen.hidden_states[-2] * given[:, None, None]
+        text = conditions.text_states
         told = torch.tensor([*TOLD_SIZE, 0, 0, *TOLD_SIZE], device=noisy.device, dtype=torch.float32)
         added = {
-            "text_embeds": seen.text_embeds * given[:, None],
+            "text_embeds": conditions.text_pooled,
             "time_ids": told.expand(len(noisy), -1),
         }
         down, middle = self.controlnet(
@@ -127,12 +168,14 @@ class Denoiser(nn.Module):
         latents: torch.Tensor,
         parts: torch.Tensor,
         conditions: Conditions,
+        answers: torch.Tensor,
         generator: torch.Generator,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """The loss of a batch at random denoising steps, and its pieces for the log.
 
         `parts` (n, 2 h, 2 w) has the part of each quarter of a latent pixel. The figure counts
-        more than the scene, and the face more than the figure.
+        more than the scene, and the face more than the figure. `answers` (n, 24) are the
+        attributes that the references show, -1 where they show none.
         """
         count = len(latents)
         # One step from each equal stretch of the schedule: less noise in the loss than at random.
@@ -142,15 +185,18 @@ class Denoiser(nn.Module):
         noise = torch.randn(latents.shape, generator=generator).to(latents.device)
         noisy = self.add_noise(latents, steps, noise)
         noisy = noisy.contiguous(memory_format=torch.channels_last)
-        predicted, logits = self(noisy, steps, conditions)
+        encoded = self.encode(conditions)
+        predicted, logits = self(noisy, steps, encoded)
         shares = self.alphas[steps]
         weight = (shares / (1 - shares) + 1).clamp(max=LARGEST_WEIGHT).view(-1, 1, 1, 1) / 2
         error = (predicted.float() - latents).square()
         picture_loss = (error * weight * _weigh_places(parts)).mean()
         part_loss = F.cross_entropy(logits.float(), parts)
-        return picture_loss + 0.05 * part_loss, {
+        answer_loss = score_answers(self.reader(encoded.image_states), answers)
+        return picture_loss + 0.05 * part_loss + 0.05 * answer_loss, {
             "picture": picture_loss,
             "parts": part_loss,
+            "answers": answer_loss,
             "plain": error.mean(),
         }
 
@@ -173,12 +219,8 @@ class Denoiser(nn.Module):
         scheduler = make_scheduler()
         scheduler.set_timesteps(steps, device=noise.device)
         guided = guidance_scale > 1
-        both = Conditions(
-            **{
-                field.name: torch.cat([getattr(unwanted, field.name), getattr(conditions, field.name)])
-                for field in fields(Conditions)
-            }
-        )
+        wanted = self.encode(conditions)
+        both = self.encode(unwanted).beside(wanted) if guided else wanted
         done = 0
         latents = noise * scheduler.init_noise_sigma
         if begun is not None:
@@ -192,7 +234,7 @@ class Denoiser(nn.Module):
                 away, towards = self(torch.cat([scaled, scaled]), told, both)[0].float().chunk(2)
                 predicted = away + guidance_scale * (towards - away)
             else:
-                predicted = self(scaled, step.expand(len(scaled)), conditions)[0].float()
+                predicted = self(scaled, step.expand(len(scaled)), wanted)[0].float()
             latents = scheduler.step(predicted, step, latents).prev_sample
         return latents
 

@@ -34,26 +34,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--denoiser", type=Path, default=Path("build/toon/denoiser/networks"))
     parser.add_argument("--autoencoder", type=Path, default=Path("build/toon/autoencoder/model"))
-    parser.add_argument("--encoders", type=Path, default=Path("build/toon/encoders"))
+    parser.add_argument("--image-encoder", type=Path, default=Path("build/toon/identity"))
     parser.add_argument("--detector", type=Path, default=Path("build/toon/detector/model"))
     parser.add_argument("--folder", type=Path, default=Path("build/toon/checkpoint"))
     options = parser.parse_args()
-    export(options.denoiser, options.autoencoder, options.encoders, options.detector, options.folder)
+    export(options.denoiser, options.autoencoder, options.image_encoder, options.detector, options.folder)
     for path in sorted(options.folder.rglob("*.safetensors")):
         print(f"{path.stat().st_size / 1e6:6.2f} MB  {path.relative_to(options.folder)}")
 
 
-def export(denoiser: Path, autoencoder: Path, encoders: Path, detector: Path, folder: Path) -> None:
+def export(
+    denoiser: Path, autoencoder: Path, image_encoder_folder: Path, detector: Path, folder: Path
+) -> None:
     """Write the checkpoint `folder`, in place of what was there.
 
     `denoiser` has unet, controlnet, ip_adapter and the text encoder with its tokenizer; the image
-    encoder is that of `encoders`.
+    encoder is that of `image_encoder_folder`, where its identities were trained.
 
     Raises:
         ValueError: a file or the whole is larger than the repository takes.
     """
     text_encoder, tokenizer = load_text_encoder(denoiser)
-    image_encoder = load_image_encoder(encoders)
+    image_encoder = load_image_encoder(image_encoder_folder)
     pipeline = StableDiffusionXLControlNetPipeline(
         vae=ToonAutoencoder.from_pretrained(autoencoder),
         text_encoder=None,

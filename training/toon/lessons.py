@@ -12,14 +12,15 @@ from typing import Any, Self
 
 import numpy
 import torch
-from transformers import CLIPTokenizer, CLIPVisionModelWithProjection
+from transformers import CLIPTokenizer
 
 from understudy.engines.toon_autoencoder import ToonAutoencoder
 
+from .attributes import NONE, hide_unseen, measure_parts
 from .augmentation import Augmentation, augment
 from .augmentation import Batch as Drawings
 from .denoiser import Conditions
-from .encoders import encode_pictures, tokenize
+from .encoders import tokenize
 from .networks import PICTURE_PATCH
 from .pool import Entry, Pool
 from .poses import HELD_OUT_FAMILIES
@@ -45,15 +46,15 @@ class Drops:
 class Batch:
     """Lessons as tensors: `latents` and `parts` to learn, and what they are drawn by.
 
-    The pictures, -1 to 1, are what was encoded: the targets (n, 3, h, w) and the references
-    (n, 3, 192, 192).
+    `answers` (n, 24) are the attributes that the references show, -1 where they show none;
+    `pictures` (n, 3, h, w), -1 to 1, are what was encoded.
     """
 
     latents: torch.Tensor
     parts: torch.Tensor
     conditions: Conditions
+    answers: torch.Tensor
     pictures: torch.Tensor
-    references: torch.Tensor
 
 
 class Samples:
@@ -99,7 +100,6 @@ class Lessons:
     def __init__(
         self,
         autoencoder: ToonAutoencoder,
-        image_encoder: CLIPVisionModelWithProjection,
         tokenizer: CLIPTokenizer,
         *,
         seed: int,
@@ -108,13 +108,9 @@ class Lessons:
         """`seed` decides how references are changed."""
         self.device = device
         self.tokenizer = tokenizer
-        self._autoencoder, self._image_encoder = autoencoder, image_encoder
+        self._autoencoder = autoencoder
         self._generator = torch.Generator(device).manual_seed(seed)
         self._empty_prompt = tokenize(tokenizer, [""], device)
-        side = image_encoder.config.image_size
-        with torch.no_grad():
-            nothing = torch.zeros(1, 3, side, side, device=device)
-            self.empty_states = encode_pictures(image_encoder, nothing)[0]
 
     def teach(self, samples: Entry, rng: numpy.random.Generator, drops: Drops) -> Batch:
         """Lessons of samples, with things left out and references changed at random."""
@@ -167,26 +163,27 @@ class Lessons:
         generator: torch.Generator | None = None,
     ) -> Batch:
         pictures = self._read_pixels(samples["picture"])
-        references = self._read_pixels(samples["reference"])
+        parts = torch.from_numpy(samples["reference_parts"]).to(self.device)
+        nowhere = torch.zeros(len(parts), 18, 3, device=self.device)
+        shown = Drawings(self._read_pixels(samples["reference"]), parts, nowhere)
         if generator is not None:
-            parts = torch.from_numpy(samples["reference_parts"]).to(self.device)
-            shown = Drawings(references, parts, torch.zeros(len(parts), 18, 3, device=self.device))
-            references = augment(shown, _REFERENCE_CHANGES, generator).pictures
-        states = encode_pictures(self._image_encoder, references)[0]
+            shown = augment(shown, _REFERENCE_CHANGES, generator)
+        answers = torch.from_numpy(samples["reference_answers"]).to(self.device).long()
+        answers = hide_unseen(answers, measure_parts(shown.parts))
         given, bare = (torch.from_numpy(which).to(self.device) for which in (reference_given, empty))
         token_ids = tokenize(self.tokenizer, read_texts(captions), self.device)
         conditions = Conditions(
             token_ids=torch.where(bare[:, None], self._empty_prompt, token_ids),
             text_given=torch.from_numpy(text_given).to(self.device, torch.float32),
-            image_states=torch.where(given[:, None, None], states, self.empty_states),
+            references=torch.where(given[:, None, None, None], shown.pictures, 0.0),
             skeletons=(self._read_pixels(samples["skeleton_picture"]) + 1) / 2,
         )
         return Batch(
             latents=self._autoencoder.encode(pictures),
             parts=torch.from_numpy(samples["parts"]).to(self.device).long(),
             conditions=conditions,
+            answers=torch.where(given[:, None], answers, NONE),
             pictures=pictures,
-            references=references,
         )
 
     def _read_pixels(self, pictures: numpy.ndarray) -> torch.Tensor:

@@ -22,7 +22,6 @@ from safetensors.torch import save_file
 from understudy.engines.toon_autoencoder import ToonAutoencoder
 
 from .denoiser import Denoiser
-from .encoders import load_image_encoder
 from .lessons import Lessons
 from .pool import Entry
 from .samples import draw_sample
@@ -40,7 +39,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--denoiser", type=Path, default=Path("build/toon/denoiser/networks"))
     parser.add_argument("--autoencoder", type=Path, default=Path("build/toon/autoencoder/model"))
-    parser.add_argument("--encoders", type=Path, default=Path("build/toon/encoders"))
     parser.add_argument("--file", type=Path, default=Path("build/toon/predictions.safetensors"))
     parser.add_argument("--count", type=int, default=3000)
     parser.add_argument("--batch", type=int, default=16)
@@ -52,7 +50,6 @@ def main() -> None:
     denoiser, tokenizer = load_denoiser(options.denoiser)
     lessons = Lessons(
         ToonAutoencoder.from_pretrained(options.autoencoder).eval().to(device),
-        load_image_encoder(options.encoders).eval().to(device),
         tokenizer,
         seed=0,
         device=device,
@@ -76,10 +73,9 @@ def predict_latents(denoiser: Denoiser, lessons: Lessons, samples: list[Entry], 
     noise = torch.randn(batch.latents.shape, generator=generator).to(lessons.device)
     done = int(torch.randint(_FEWEST_DONE, STEPS, (), generator=generator))
     scale = _GUIDANCE_SCALES[int(torch.randint(len(_GUIDANCE_SCALES), (), generator=generator))]
-    nothing = batch.conditions.without_reference_and_text(lessons.empty_states)
     return denoiser.sample(
         batch.conditions,
-        nothing,
+        batch.conditions.without_reference().without_text(),
         noise,
         steps=STEPS,
         guidance_scale=scale,

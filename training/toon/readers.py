@@ -78,12 +78,12 @@ class PatchReader(nn.Module):
 
 
 def score_answers(values: Mapping[str, torch.Tensor], answers: torch.Tensor) -> torch.Tensor:
-    """The mean cross-entropy of all answers (n, 26) that there are."""
+    """The mean cross-entropy of all answers that there are: (n, 26), or as many of the first as asked."""
     losses = [
         functional.cross_entropy(
             values[name].float(), answers[:, index].long(), ignore_index=NONE, reduction="sum"
         )
-        for index, name in enumerate(ANSWER_NAMES)
+        for index, name in enumerate(ANSWER_NAMES[: answers.shape[1]])
     ]
     return torch.stack(losses).sum() / (answers != NONE).sum().clamp(min=1)
 

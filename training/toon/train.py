@@ -40,9 +40,20 @@ def list_stages(folder: Path) -> list[Stage]:
     return [
         Stage("autoencoder", ("train_autoencoder", *keep_in("autoencoder")), 0.12),
         Stage("text encoder", ("train_encoders", "text", *keep_in("encoders")), 0.03),
-        Stage("image encoder", ("train_encoders", "image", *keep_in("encoders")), 0.17),
+        Stage("image encoder", ("train_encoders", "image", *keep_in("encoders")), 0.13),
         Stage("denoiser", ("train_denoiser", *keep_in("denoiser"), *latents, *encoders), 0.54),
-        Stage("predictions", ("predict", "--file", predictions, *denoiser, *latents, *encoders)),
+        Stage(
+            "identity",
+            (
+                "train_encoders",
+                "identity",
+                *keep_in("identity"),
+                "--model",
+                str(folder / "denoiser" / "networks"),
+            ),
+            0.04,
+        ),
+        Stage("predictions", ("predict", "--file", predictions, *denoiser, *latents)),
         Stage(
             "decoder",
             (
@@ -62,7 +73,8 @@ def list_stages(folder: Path) -> list[Stage]:
                 "export",
                 *keep_in("checkpoint"),
                 *denoiser,
-                *encoders,
+                "--image-encoder",
+                str(folder / "identity"),
                 "--autoencoder",
                 str(folder / "decoder" / "model"),
                 "--detector",

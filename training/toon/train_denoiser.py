@@ -1,7 +1,7 @@
 """Train the denoiser: `python -m training.toon.train_denoiser --minutes 600`.
 
-Autoencoder and image encoder are trained before and stay as they are; the text encoder goes on
-learning. What is rendered is encoded once and kept beside the pool until the entry changes.
+The autoencoder is trained before and stays as it is. Both encoders are trained before as well and go
+on learning, slowly.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from transformers import CLIPTokenizer
 
 from understudy.engines.toon_autoencoder import ToonAutoencoder
 
-from .denoiser import Conditions, Denoiser
-from .encoders import load_image_encoder, load_text_encoder, save_text_encoder
+from .denoiser import Denoiser
+from .encoders import load_image_encoder, load_text_encoder, save_image_encoder, save_text_encoder
 from .lessons import Batch, Drops, Lessons, Samples
 from .muon import Muon
 from .networks import (
@@ -34,8 +34,8 @@ from .trainer import Trainer, add_compile_option
 
 MEASURE_EVERY_MINUTES = 15
 """Training minutes from one sample grid and checkpoint to the next."""
-TEXT_RATE_SHARE = 0.1
-"""Of the learning rate: what the text encoder gets."""
+ENCODERS_RATE_SHARE = 0.15
+"""Of the learning rate: what the encoders get."""
 MEASURED_STEPS = (999, 900, 700, 400, 100)
 """The denoising steps at which the held-out error is told."""
 
@@ -51,7 +51,8 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.backends.cuda.matmul.allow_tf32 = True
     text_encoder, tokenizer = load_text_encoder(options.encoders)
-    denoiser = Denoiser(text_encoder.requires_grad_(True)).to(device).train()
+    denoiser = Denoiser(text_encoder, load_image_encoder(options.encoders))
+    denoiser.requires_grad_(True).to(device).train()
     trainer = Trainer(
         denoiser,
         options.folder,
@@ -65,7 +66,6 @@ def main() -> None:
         denoiser.compile_networks()
     lessons = Lessons(
         ToonAutoencoder.from_pretrained(options.autoencoder).eval().to(device),
-        load_image_encoder(options.encoders).eval().to(device),
         tokenizer,
         seed=options.seed + trainer.step,
         device=device,
@@ -89,7 +89,9 @@ def main() -> None:
         while trainer.progress < 1 and trainer.seconds < until:
             batch = lessons.teach(samples.take(rng, options.batch), rng, Drops())
             with trainer.in_precision(), torch.compiler.set_stance(choose_stance(batch)):
-                loss, figures = denoiser.measure_loss(batch.latents, batch.parts, batch.conditions, generator)
+                loss, figures = denoiser.measure_loss(
+                    batch.latents, batch.parts, batch.conditions, batch.answers, generator
+                )
             trainer.descend(loss, figures)
             if trainer.seconds - measured_at > 60 * options.measure_every:
                 measured_at = trainer.seconds
@@ -99,15 +101,19 @@ def main() -> None:
 
 def choose_optimizer(denoiser: Denoiser, learning_rate: float) -> Muon:
     """Muon for what lies between the first and the last layers, AdamW for those, and slowly for the
-    text encoder, which can read already."""
-    outside = ("conv_in", "conv_out", "embedding", "part_head", "time_proj")
+    encoders, which can read and see already."""
+    outside = ("conv_in", "conv_out", "embedding", "part_head", "time_proj", "reader")
     fresh = {
-        name: weight for name, weight in denoiser.named_parameters() if not name.startswith("text_encoder.")
+        name: weight
+        for name, weight in denoiser.named_parameters()
+        if not name.startswith(("text_encoder.", "image_encoder."))
     }
     plain = [weight for name, weight in fresh.items() if any(part in name for part in outside)]
     optimizer = Muon(fresh.values(), lr=learning_rate, plain=plain)
-    read_already = list(denoiser.text_encoder.parameters())
-    optimizer.add_param_group({"params": read_already, "orthogonal": False, "rate_share": TEXT_RATE_SHARE})
+    trained_before = [*denoiser.text_encoder.parameters(), *denoiser.image_encoder.parameters()]
+    optimizer.add_param_group(
+        {"params": trained_before, "orthogonal": False, "rate_share": ENCODERS_RATE_SHARE}
+    )
     return optimizer
 
 
@@ -135,7 +141,7 @@ def measure_errors(denoiser: Denoiser, examples: Batch) -> dict[str, float]:
     for step in MEASURED_STEPS:
         steps = torch.full((len(noise),), step, device=examples.latents.device)
         noisy = denoiser.add_noise(examples.latents, steps, noise.to(examples.latents.device))
-        predicted = denoiser(noisy, steps, examples.conditions)[0]
+        predicted = denoiser(noisy, steps, denoiser.encode(examples.conditions))[0]
         errors[f"error at {step}"] = round(float((predicted - examples.latents).square().mean()), 4)
     return errors
 
@@ -145,15 +151,9 @@ def draw_grid(denoiser: Denoiser, lessons: Lessons, examples: Batch, path: Path)
     shape = examples.latents.shape
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(2)).to(examples.latents.device)
     everything = examples.conditions
-    nothing = everything.without_reference_and_text(lessons.empty_states)
-    prompt_only = Conditions(
-        everything.token_ids, everything.text_given, nothing.image_states, everything.skeletons
-    )
-    reference_only = Conditions(
-        everything.token_ids, nothing.text_given, everything.image_states, everything.skeletons
-    )
-    rows = [examples.references, 2 * everything.skeletons - 1, examples.pictures]
-    for conditions in (everything, prompt_only, reference_only):
+    nothing = everything.without_reference().without_text()
+    rows = [everything.references, 2 * everything.skeletons - 1, examples.pictures]
+    for conditions in (everything, everything.without_reference(), everything.without_text()):
         rows.append(lessons.decode(denoiser.sample(conditions, nothing, noise)))
     side = 192
     cells = [functional.interpolate(row.float(), size=(side, side), mode="area") for row in rows]
@@ -167,12 +167,13 @@ def save_networks(denoiser: Denoiser, lessons: Lessons, folder: Path) -> None:
     denoiser.controlnet.save_pretrained(folder / "controlnet")
     save_ip_adapter(denoiser.unet, folder / IP_ADAPTER)
     save_text_encoder(denoiser.text_encoder, lessons.tokenizer, folder)
+    save_image_encoder(denoiser.image_encoder, folder)
 
 
 def load_denoiser(folder: Path) -> tuple[Denoiser, CLIPTokenizer]:
     """The denoiser that `save_networks` wrote, and its tokenizer."""
     text_encoder, tokenizer = load_text_encoder(folder)
-    denoiser = Denoiser(text_encoder)
+    denoiser = Denoiser(text_encoder, load_image_encoder(folder))
     denoiser.unet = UNet2DConditionModel.from_pretrained(folder / "unet")
     add_ip_adapter(denoiser.unet, load_ip_adapter_weights(folder / IP_ADAPTER))
     denoiser.controlnet = ControlNetModel.from_pretrained(folder / "controlnet")

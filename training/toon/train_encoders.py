@@ -3,6 +3,9 @@
 Cheap beside the denoiser, which then need only learn to paint. Each encoder has a folder of its own
 in `--folder` for its checkpoint and log; the encoders themselves lie in `--folder`, in a
 pipeline's layout.
+
+The denoiser changes the image encoder. `identity --model FOLDER` afterwards trains what it leaves
+alone, the layer after the states that it reads: what tells characters apart.
 """
 
 from __future__ import annotations
@@ -16,12 +19,19 @@ from pathlib import Path
 import numpy
 import torch
 from torch import nn
-from transformers import CLIPTokenizer
+from transformers import CLIPTokenizer, CLIPVisionModelWithProjection
 
 from .attributes import NONE, answer_attributes
 from .captions import write_caption, write_change
 from .character import EXPRESSIONS, change_character, make_character
-from .encoders import build_image_encoder, build_text_encoder, save_image_encoder, save_text_encoder, tokenize
+from .encoders import (
+    build_image_encoder,
+    build_text_encoder,
+    load_image_encoder,
+    save_image_encoder,
+    save_text_encoder,
+    tokenize,
+)
 from .groups import GROUP, Arrays, draw_group, draw_lineup, join_arrays, join_groups
 from .measures import measure_identity, measure_prompts, measure_reading
 from .muon import Muon
@@ -45,7 +55,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.manual_seed(options.seed)
     if options.threads:
         torch.set_num_threads(options.threads)
-    (train_text if options.encoder == "text" else train_image)(options)
+    if options.encoder == "text":
+        train_text(options)
+    elif options.encoder == "image":
+        train_image(build_image_encoder(), options)
+    else:
+        train_image(freeze_states(load_image_encoder(options.model)), options)
 
 
 def train_text(options: argparse.Namespace) -> None:
@@ -67,9 +82,20 @@ def train_text(options: argparse.Namespace) -> None:
     keep(5 * options.measured)
 
 
-def train_image(options: argparse.Namespace) -> None:
-    """Train the image encoder on groups of drawings."""
-    encoder = build_image_encoder()
+def freeze_states(encoder: CLIPVisionModelWithProjection) -> CLIPVisionModelWithProjection:
+    """The encoder, of whose weights only those learn that the states before the last layer do not need."""
+    encoder.requires_grad_(False)
+    for part in (
+        encoder.vision_model.encoder.layers[-1],
+        encoder.vision_model.post_layernorm,
+        encoder.visual_projection,
+    ):
+        part.requires_grad_(True)
+    return encoder
+
+
+def train_image(encoder: CLIPVisionModelWithProjection, options: argparse.Namespace) -> None:
+    """Train an image encoder on groups of drawings."""
     side = encoder.config.image_size
     trainer = start_trainer(ImagePretraining(encoder), options)
     groups = join_arrays(
@@ -144,6 +170,7 @@ def write_prompts(tokenizer: CLIPTokenizer, count: int, seed: str) -> tuple[torc
 def start_trainer(network: nn.Module, options: argparse.Namespace) -> Trainer:
     """A trainer of a network with an `encoder`, gone on with where its folder has a checkpoint."""
     network.to("cuda" if torch.cuda.is_available() else "cpu").train()
+    learning = [weight for weight in network.parameters() if weight.requires_grad]
     inside = {id(weight) for weight in network.encoder.parameters() if weight.ndim == 2}
     inside -= {id(module.weight) for module in network.modules() if isinstance(module, nn.Embedding)}
     trainer = Trainer(
@@ -152,9 +179,9 @@ def start_trainer(network: nn.Module, options: argparse.Namespace) -> Trainer:
         learning_rate=options.learning_rate,
         minutes=options.minutes,
         optimizer=Muon(
-            network.parameters(),
+            learning,
             lr=options.learning_rate,
-            plain=[weight for weight in network.parameters() if id(weight) not in inside],
+            plain=[weight for weight in learning if id(weight) not in inside],
         ),
     )
     if options.compile:
@@ -165,7 +192,13 @@ def start_trainer(network: nn.Module, options: argparse.Namespace) -> Trainer:
 
 def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("encoder", choices=("text", "image"))
+    parser.add_argument("encoder", choices=("text", "image", "identity"))
+    parser.add_argument(
+        "--model",
+        type=Path,
+        default=Path("build/toon/denoiser/networks"),
+        help="where the image encoder is whose identities are trained",
+    )
     parser.add_argument("--folder", type=Path, default=Path("build/toon/encoders"))
     parser.add_argument("--minutes", type=float, required=True, help="the whole training, all sittings")
     parser.add_argument("--sitting-minutes", type=float, default=float("inf"), help="stop after these")

@@ -15,7 +15,7 @@ import understudy
 PACKAGE = Path(understudy.__file__).parent
 FRAMEWORKS = {"torch", "diffusers", "transformers", "accelerate", "safetensors", "onnxruntime", "rtmlib"}
 WORDS = {"understudy", "errors", "parameters", "settings"}
-PICTURES = {*WORDS, "pictures", "fetch", "pose", "decoder", "blobs"}
+PICTURES = {*WORDS, "pictures", "guard", "fetch", "pose", "decoder", "blobs"}
 
 # Each room, and the rooms it may import. `understudy` is the package's own version.
 MAY_IMPORT = {
@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "catalog": {"errors", "parameters"},
     "pictures": PICTURES,
     "contact_sheet": set(),
+    "guard": set(),
     "fetch": PICTURES,
     "decoder": PICTURES,
     "blobs": PICTURES,

@@ -7,7 +7,7 @@ import pytest
 from fetching import fail, open_fetcher, resolve_by
 
 from listener import FILE, Serve, answer_with
-from understudy.fetch import PinnedNetwork, is_public_address
+from understudy.guard import PinnedNetwork, is_public_address
 
 
 async def test_an_allowed_host_is_fetched(serve: Serve) -> None:

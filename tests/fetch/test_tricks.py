@@ -17,6 +17,7 @@ import pytest
 from fetching import fail, open_fetcher
 
 from listener import FILE, Listener, Serve, answer_with, redirect_to
+from understudy.guard import Guard
 
 DOOR, INSIDE = "93.184.215.14", "10.1.2.3"
 NAMES = {
@@ -51,8 +52,11 @@ class World:
             return NAMES[host]
         if host.endswith(".example"):
             raise OSError("no such host")
-        async with open_fetcher(ssl_context=TLS) as fetcher:
-            return await fetcher._ask_system(host, port)
+        guard = Guard(ssl_context=TLS)
+        try:
+            return await guard._ask_system(host, port)
+        finally:
+            await guard.close()
 
 
 @pytest.fixture

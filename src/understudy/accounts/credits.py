@@ -151,7 +151,8 @@ def grant(connection: Connection, account_id: str, microcredits: int, note: str 
     Raises:
         InvalidRequest: the balance would fall below nothing or grow out of bounds.
     """
-    if not microcredits or not _change_balance(connection, account_id, microcredits):
+    possible = 0 < abs(microcredits) <= MOST_MICROCREDITS
+    if not possible or not _change_balance(connection, account_id, microcredits):
         balance = read_balance(connection, account_id)
         raise InvalidRequest(
             f"The account has {format_credits(balance)} credits; they can be changed by what leaves it "

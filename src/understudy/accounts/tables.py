@@ -1,4 +1,4 @@
-"""Accounts, their keys, credits, usage and idempotency keys, as tables.
+"""Accounts, their keys, credits, usage, idempotency keys and webhooks, as tables.
 
 Credits are kept in integer micro-credits, so that no sum of them is ever rounded. Times are
 seconds since the epoch.
@@ -16,6 +16,7 @@ from sqlalchemy import (
     Integer,
     String,
     Table,
+    Text,
     UniqueConstraint,
 )
 
@@ -96,4 +97,49 @@ idempotency_keys = Table(
     Column("status", Integer, nullable=False),
     Column("body", JSON, nullable=False),
     Column("expires_at", Double, nullable=False, index=True),
+)
+
+webhook_secrets = Table(
+    "webhook_secrets",
+    metadata,
+    Column("account_id", String(36), ForeignKey("accounts.id"), primary_key=True),
+    # As they are, for a digest cannot sign. The one before signs too until its time is over.
+    Column("secret", String(80), nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("previous_secret", String(80)),
+    Column("previous_until", Double),
+)
+
+webhook_deliveries = Table(
+    "webhook_deliveries",
+    metadata,
+    Column("sequence", _Sequence, primary_key=True, autoincrement=True),
+    # The webhook id: the same in every attempt.
+    Column("id", String(40), nullable=False, unique=True),
+    Column("account_id", String(36), ForeignKey("accounts.id"), nullable=False),
+    # No reference, as in the ledger; the row goes with its job's.
+    Column("job_id", String(36), nullable=False, unique=True),
+    Column("url", Text, nullable=False),
+    # The URL's host and port: who shares a target shares its attempts.
+    Column("target", String(300), nullable=False),
+    # What the URLs in the body begin with.
+    Column("base", Text, nullable=False),
+    # pending, delivered or failed; a pending one has its next attempt.
+    Column("state", String(10), nullable=False),
+    Column("next_attempt_at", Double),
+    Column("give_up_at", Double, nullable=False),
+    Column("lease_expires_at", Double),
+    # Attempts since it began or was replayed, and what came of every one.
+    Column("tries", Integer, nullable=False),
+    Column("attempts", JSON, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Index("ix_webhook_deliveries_account", "account_id", "sequence"),
+)
+
+_pending = webhook_deliveries.c.next_attempt_at.is_not(None)
+Index(
+    "ix_webhook_deliveries_due",
+    webhook_deliveries.c.next_attempt_at,
+    sqlite_where=_pending,
+    postgresql_where=_pending,
 )

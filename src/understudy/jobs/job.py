@@ -39,6 +39,7 @@ class Job:
     inference_seconds: float | None
     error_code: str | None
     error: str | None
+    webhook: dict[str, str] | None
     price_microcredits: int | None
     remaining_microcredits: int | None
 
@@ -57,7 +58,8 @@ class Job:
 class NewJob:
     """What a job is submitted with; `steps` is the number of denoising steps over all its pictures.
 
-    `price_microcredits` is held for it; None where credits are off.
+    `price_microcredits` is held for it; None where credits are off. `webhook` is who is told of its
+    end: the `url`, and the `base` of the URLs in what is sent there.
     """
 
     id: str
@@ -70,3 +72,4 @@ class NewJob:
     steps: int
     warnings: list[str] = field(default_factory=list)
     price_microcredits: int | None = None
+    webhook: dict[str, str] | None = None

@@ -61,6 +61,8 @@ jobs = Table(
     Column("error_code", String(64)),
     Column("error", Text),
     # What was held for it, null where credits are off; the account's balance at its end.
+    # Who is told of its end: a URL, and what the URLs in the body begin with.
+    Column("webhook", JSON(none_as_null=True)),
     Column("price_microcredits", BigInteger),
     Column("remaining_microcredits", BigInteger),
 )

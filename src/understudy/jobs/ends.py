@@ -9,11 +9,12 @@ from sqlalchemy import Connection
 
 from ..accounts import credits
 from ..accounts.usage import Usage, add_usage, format_day
+from ..accounts.webhooks import add_delivery
 from . import statements
 
 
 def follow_ends(connection: Connection, ended: Sequence[Any]) -> None:
-    """Settle what was held for jobs that have just ended, and count them.
+    """Settle what was held for jobs that have just ended, count them, and have their webhooks told.
 
     `ended` has their rows, by `statements.ended_row`.
     """
@@ -35,3 +36,5 @@ def follow_ends(connection: Connection, ended: Sequence[Any]) -> None:
                 charged_microcredits=(price or 0) if completed else 0,
             ),
         )
+        if row.webhook is not None:
+            add_delivery(connection, row.account_id, row.id, row.webhook, row.ended_at)

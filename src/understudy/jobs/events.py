@@ -19,11 +19,15 @@ class ChangeFeed:
         self._listeners: dict[str, set[asyncio.Event]] = defaultdict(set)
         self._observers: list[Callable[[str], None]] = []
         self._work = asyncio.Event()
+        self._deliveries = asyncio.Event()
 
-    def publish(self, job_id: str, *, queue: bool = False, taken: bool = False) -> None:
+    def publish(
+        self, job_id: str, *, queue: bool = False, taken: bool = False, delivery: bool = False
+    ) -> None:
         """Say that a job's row has changed.
 
-        `queue`: there may be work to claim. `taken`: whoever held the job has lost it.
+        `queue`: there may be work to claim. `taken`: whoever held the job has lost it. `delivery`: it
+        has ended, and somebody is to be told.
         """
         for event in self._listeners.get(job_id, ()):
             event.set()
@@ -32,6 +36,8 @@ class ChangeFeed:
                 observe(job_id)
         if queue:
             self._work.set()
+        if delivery:
+            self._deliveries.set()
 
     def observe_taken(self, observer: Callable[[str], None]) -> None:
         """Call `observer(job_id)` whenever a job is taken from its holder."""
@@ -61,7 +67,19 @@ class ChangeFeed:
 
     async def wait_for_work(self, timeout_seconds: float) -> None:
         """Return when there may be work to claim, at the latest after the timeout."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout_seconds):
-                await self._work.wait()
-        self._work.clear()
+        await _wait(self._work, timeout_seconds)
+
+    def wake_deliverer(self) -> None:
+        """Wake whoever waits for deliveries."""
+        self._deliveries.set()
+
+    async def wait_for_deliveries(self, timeout_seconds: float) -> None:
+        """Return when there may be deliveries to claim, at the latest after the timeout."""
+        await _wait(self._deliveries, timeout_seconds)
+
+
+async def _wait(event: asyncio.Event, timeout_seconds: float) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(timeout_seconds):
+            await event.wait()
+    event.clear()

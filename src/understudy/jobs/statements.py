@@ -79,6 +79,7 @@ ended_row = (
     jobs.c.inference_seconds,
     jobs.c.price_microcredits,
     jobs.c.ended_at,
+    jobs.c.webhook,
 )
 """What follows from a job's end is told by these columns of its row."""
 

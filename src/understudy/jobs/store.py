@@ -30,6 +30,7 @@ from sqlalchemy import (
 from ..accounts import credits
 from ..accounts.idempotency import IdempotencyKey, check_new, keep_answer
 from ..accounts.limits import UNLIMITED, Allowance, Limits, lock_key, take_submit
+from ..accounts.webhooks import forget_deliveries
 from ..database import Database
 from ..errors import InsufficientCredits, RateLimited, UnderstudyError
 from . import statements
@@ -330,7 +331,12 @@ class Store:
             row = connection.execute(select(jobs).where(mine)).one_or_none()
             return (None if row is None else _job(row)), bool(ended)
 
-        return await self.database.write(write, lambda end: end[1] and self._publish(job_id, taken=True))
+        def tell(end: tuple[Job | None, bool]) -> None:
+            job, ended = end
+            if job is not None and ended:
+                self._publish(job_id, taken=True, delivery=job.webhook is not None)
+
+        return await self.database.write(write, tell)
 
     async def delete(self, job_id: str, account_id: str) -> bool:
         """Forget an ended job; its files expire now. False when there is none or it has no end yet."""
@@ -463,13 +469,15 @@ class Store:
                 expire_inputs(connection, job.id, now)
             return True
 
-        return await self.database.write(write, lambda ended: ended and self._publish(job.id))
+        return await self.database.write(
+            write, lambda ended: ended and self._publish(job.id, delivery=job.webhook is not None)
+        )
 
     # Telling.
 
-    def _publish(self, job_id: str, *, queue: bool = False, taken: bool = False) -> None:
+    def _publish(self, job_id: str, **change: bool) -> None:
         self._seen.pop(job_id, None)
-        self.feed.publish(job_id, queue=queue, taken=taken)
+        self.feed.publish(job_id, **change)
 
     def _publish_all(self, job_ids: Sequence[str]) -> None:
         for job_id in job_ids:
@@ -488,6 +496,7 @@ def _forget(connection: Connection, which: Any) -> Sequence[str]:
         connection.execute(
             update(files).where(files.c.job_id.in_(ids)).values(job_id=None, expires_at=time.time())
         )
+        forget_deliveries(connection, ids)
         connection.execute(delete(jobs).where(jobs.c.id.in_(ids)))
     return ids
 

@@ -49,6 +49,14 @@ class Meters:
             buckets=_SECONDS,
             registry=self.registry,
         )
+        self.webhook_attempts = Counter(
+            "understudy_webhook_attempts",
+            "Attempts to deliver a webhook, by what the delivery is after it.",
+            ["state"],
+            registry=self.registry,
+        )
+        for state in ("delivered", "pending", "failed"):
+            self.webhook_attempts.labels(state)
         self.jobs = Gauge("understudy_jobs", "Jobs by status.", ["status"], registry=self.registry)
         self.free_bytes = Gauge(
             "understudy_data_dir_free_bytes", "Free space of the data folder's disk.", registry=self.registry

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from .errors import InvalidRequest
 
@@ -41,6 +42,17 @@ def _strip(value: Any) -> Any:
     return value.strip() if isinstance(value, str) else value
 
 
+def _check_url(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        good = False
+    if not good or parts.username is not None or any(character.isspace() for character in text):
+        raise ValueError("expected an http(s) URL without a user name or password")
+    return text
+
+
 Integer = Annotated[int, BeforeValidator(_refuse_bool)]
 Number = Annotated[float, BeforeValidator(_refuse_bool)]
 Strength = Annotated[float, Field(ge=0, le=1.5, allow_inf_nan=False), BeforeValidator(_refuse_bool)]
@@ -59,6 +71,7 @@ Keypoints = Annotated[
 ]
 PoseName = Annotated[str, Field(min_length=1, max_length=64, title="Name of a pose")]
 Pose = PoseName | Keypoints
+WebhookUrl = Annotated[str, BeforeValidator(_strip), AfterValidator(_check_url)]
 
 
 class Parameters(BaseModel):
@@ -166,6 +179,13 @@ class Parameters(BaseModel):
         title="File format",
         description="File format of the pictures.",
         json_schema_extra={"advanced": True},
+    )
+    webhook_url: WebhookUrl | None = Field(
+        default=None,
+        max_length=2000,
+        title="Webhook",
+        description="An http(s) URL that is sent the result when the request has ended, signed.",
+        json_schema_extra={"format": "uri", "advanced": True},
     )
 
     @property

@@ -10,6 +10,9 @@ from ..parameters import MAX_SEED, PICTURE_FIELDS, Parameters, Pose
 from ..pictures import digest_picture
 from ..pose.library import find_pose
 
+_NOT_DESCRIBED = {*PICTURE_FIELDS, "pose", "poses", "seed", "webhook_url"}
+"""Parameters that a file tells in other words, each picture its own, or not at all."""
+
 
 def build_tasks(
     parameters: Parameters,
@@ -86,7 +89,7 @@ def _describe(
     parameters: Parameters, model: str, reference_digests: list[str], pose_digest: str | None
 ) -> dict[str, Any]:
     """What is written into the files: every parameter, but of pictures only their digests."""
-    described = parameters.model_dump(mode="json", exclude={*PICTURE_FIELDS, "pose", "poses", "seed"})
+    described = parameters.model_dump(mode="json", exclude=_NOT_DESCRIBED)
     described["model"] = model
     described["ip_image_sha256"] = reference_digests[0] if len(reference_digests) == 1 else reference_digests
     if pose_digest is not None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+# As `to_environment` tells a child of None.
+_EMPTY_IS_NONE = BeforeValidator(lambda value: None if value == "" else value)
 
 
 class Settings(BaseSettings):
@@ -69,6 +73,13 @@ class Settings(BaseSettings):
         default=0.5, gt=0, le=1, description="Their probability from which on a picture is blocked."
     )
 
+    webhook_timeout_seconds: float = Field(
+        default=15, gt=0, description="Limit for one attempt, redirects included."
+    )
+    webhook_retry_seconds: float = Field(
+        default=5, gt=0, description="Wait before the second attempt; it doubles with each, for a day."
+    )
+
     result_ttl_seconds: float = Field(default=3600, gt=0)
     history_ttl_seconds: float = Field(default=30 * 86400, gt=0)
     file_ttl_seconds: float = Field(default=604800, gt=0)
@@ -81,6 +92,29 @@ class Settings(BaseSettings):
     )
     queue_limit: int = Field(default=10_000, gt=0)
     sweep_interval_seconds: float = Field(default=60, gt=0)
+
+    credits: Literal["auto", "on", "off"] = Field(
+        default="auto", description="Whether pictures cost credits; auto: off on this machine's own address."
+    )
+    price_credits: Annotated[Decimal | None, _EMPTY_IS_NONE] = Field(
+        default=None,
+        ge=0,
+        le=1_000_000,
+        decimal_places=6,
+        description="Price of a picture of up to 1024 x 1024 pixels; else the engine's own.",
+    )
+    submits_per_minute: Annotated[int | None, _EMPTY_IS_NONE] = Field(
+        default=None, ge=0, description="Requests that a key may submit in a minute; 0 is no limit."
+    )
+    concurrent_jobs: Annotated[int | None, _EMPTY_IS_NONE] = Field(
+        default=None, ge=0, description="Jobs without an end that a key may have; 0 is no limit."
+    )
+    polls_per_second: Annotated[int | None, _EMPTY_IS_NONE] = Field(
+        default=None, ge=0, description="How often a key may ask for each of its jobs; 0 is no limit."
+    )
+    bad_keys_per_minute: int = Field(
+        default=100, ge=0, description="Wrong keys that one address may send; 0 is no limit."
+    )
 
     max_attempts: int = Field(default=3, ge=1)
     lease_seconds: float = Field(default=30, gt=0)
@@ -107,3 +141,17 @@ class Settings(BaseSettings):
             f"UNDERSTUDY_{name.upper()}": "" if value is None else str(value)
             for name, value in self.model_dump().items()
         }
+
+    def decide_for(self, *, loopback: bool) -> Settings:
+        """The same with what was left open decided: only who listens for others bills and limits."""
+        usual = {
+            "credits": "on",
+            "submits_per_minute": 600,
+            "concurrent_jobs": 1000,
+            "polls_per_second": 50,
+        }
+        own = {"credits": "off", "submits_per_minute": 0, "concurrent_jobs": 0, "polls_per_second": 0}
+        decided = own if loopback else usual
+        return self.model_copy(
+            update={name: value for name, value in decided.items() if getattr(self, name) in (None, "auto")}
+        )

@@ -85,7 +85,7 @@ class LedgerMachine(MortalStore):
             self.granted[key.account_id] += amount
 
         try:
-            done = self.change(CreditStore(self.database).grant(key.account_name, amount), happens)
+            done = self.change(CreditStore(self.database).grant(key.account_id, amount), happens)
         except InvalidRequest:
             assert refused, "a grant was refused that leaves the balance within its bounds"
             return

@@ -19,7 +19,8 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from ..database import Database
-from ..errors import InvalidRequest, NotFound
+from ..errors import InvalidRequest
+from .idempotency import IdempotencyKey, check_new, keep_answer
 from .tables import accounts, ledger
 
 MICROCREDITS = 1_000_000
@@ -72,28 +73,40 @@ def format_credits(microcredits: int) -> str:
     return format(Decimal(microcredits).scaleb(-6).normalize(), "f")
 
 
+def describe_balance(microcredits: int) -> dict[str, float]:
+    """A balance as the routes answer it."""
+    return {"credits": to_credits(microcredits), "free-credits": 0.0}
+
+
 class CreditStore:
     """Grants credits, and tells what there is of them."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    async def grant(self, account: str, microcredits: int, note: str | None = None) -> int:
-        """Give credits to the account of a name, or take some back; return its balance.
+    async def grant(
+        self,
+        account_id: str,
+        microcredits: int,
+        note: str | None = None,
+        once: IdempotencyKey | None = None,
+    ) -> int:
+        """Give an account credits, or take some back; return its balance.
+
+        With `once` the answer to its request, `describe_balance`, is kept.
 
         Raises:
-            NotFound: there is no account of that name (`account_not_found`).
             InvalidRequest: the balance would fall below nothing or grow out of bounds.
+            AnsweredBefore, Conflict: the request was carried out before, or is another one.
         """
 
         def write(connection: Connection) -> int:
-            account_id = connection.scalar(select(accounts.c.id).where(accounts.c.name == account))
-            if account_id is None:
-                raise NotFound(
-                    f"No account is named {account[:200]!r}; `understudy accounts list` shows them.",
-                    code="account_not_found",
-                )
-            return grant(connection, account_id, microcredits, note)
+            if once is not None:
+                check_new(connection, once)
+            balance = grant(connection, account_id, microcredits, note)
+            if once is not None:
+                keep_answer(connection, once, 200, describe_balance(balance))
+            return balance
 
         return await self.database.write(write)
 

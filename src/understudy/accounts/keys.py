@@ -1,40 +1,107 @@
 """API keys: made once, shown once, kept as a SHA-256 digest with a prefix to know them by.
 
-A key carries 256 random bits, so that a plain digest of it cannot be guessed back.
+A key carries 256 random bits, so that a plain digest of it cannot be guessed back. It may do what
+its scopes say: `read` what its account has, `generate` (and cancel, upload, save, delete), `admin`
+every account.
 """
 
 from __future__ import annotations
 
 import hashlib
+import hmac
 import secrets
 import time
 import uuid
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from ..database import Database, Recent
-from ..errors import Conflict, NotFound
+from ..errors import Conflict, InvalidRequest, NotFound
+from .accounts import account_not_found, find_account, open_account
+from .idempotency import IdempotencyKey, check_new, keep_answer
+from .limits import Limits
 from .tables import accounts, keys
 
 PREFIX = "us_"
 
+PREFIX_LENGTH = 10
+"""The characters of a key that are kept, to know it by."""
+
+SCOPES = ("generate", "read", "admin")
+USUAL_SCOPES = ("generate", "read")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Key:
-    """A key's row, with its account's name."""
+    """A key's row, with its account's name. `models` are slugs, None for every model.
+
+    `submits_per_minute` and `concurrent_jobs` are None where the settings say, 0 for no limit.
+    """
 
     id: str
     account_id: str
     account_name: str
+    account_disabled: bool
     name: str
     prefix: str
     created_at: float
     revoked_at: float | None
+    expires_at: float | None
+    scopes: tuple[str, ...]
+    models: tuple[str, ...] | None
+    submits_per_minute: int | None
+    concurrent_jobs: int | None
+
+    @property
+    def expired(self) -> bool:
+        """Whether its time is over."""
+        return self.expires_at is not None and self.expires_at <= time.time()
+
+    def limits(self, usual: Limits) -> Limits:
+        """Its limits: its own, or the usual ones."""
+        own = {"submits_per_minute": self.submits_per_minute, "concurrent_jobs": self.concurrent_jobs}
+        return Limits(
+            **{name: getattr(usual, name) if value is None else value for name, value in own.items()}
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewKey:
+    """What a key is made with; `secret` is the key itself, drawn when it is not given."""
+
+    id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    name: str
+    scopes: Sequence[str] = USUAL_SCOPES
+    models: Sequence[str] | None = None
+    expires_at: float | None = None
+    submits_per_minute: int | None = None
+    concurrent_jobs: int | None = None
+    secret: str | None = None
+
+
+def draw_secret() -> str:
+    """A new key."""
+    return PREFIX + secrets.token_urlsafe(32)
+
+
+def parse_scopes(scopes: Sequence[str]) -> tuple[str, ...]:
+    """Scopes in their one order, each once.
+
+    Raises:
+        InvalidRequest: there is none, or one that is no scope (`invalid_parameter`).
+    """
+    if not scopes or not set(scopes) <= set(SCOPES):
+        raise InvalidRequest(
+            f"The scopes must be some of {', '.join(SCOPES)}.", code="invalid_parameter", field="scopes"
+        )
+    return tuple(scope for scope in SCOPES if scope in scopes)
 
 
 def digest_key(key: str) -> str:
-    """The SHA-256 of a key, in hexadecimal: what is stored and looked up."""
+    """The SHA-256 of a key, in hexadecimal: what is stored and compared."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 
@@ -45,118 +112,172 @@ class KeyStore:
         self.database = database
         self._recent: Recent[Key] = Recent()
 
-    async def create(self, name: str, account: str | None = None) -> tuple[str, Key]:
+    async def create(
+        self, name: str, account: str | None = None, *, scopes: Sequence[str] = USUAL_SCOPES, **options: Any
+    ) -> tuple[str, Key]:
         """Make a key; return it (only now can it be read) and its row.
 
         It belongs to the account named `account`; without one it opens an account of its own,
-        so that two keys made this way see nothing of each other.
+        so that two keys made this way see nothing of each other. `options` are those of `NewKey`.
 
         Raises:
-            NotFound: there is no account of that name.
+            NotFound: there is no account of that name (`account_not_found`).
         """
-        secret = PREFIX + secrets.token_urlsafe(32)
-        now = time.time()
-        key_id = str(uuid.uuid4())
+        new = NewKey(name=name, scopes=scopes, **options)
 
-        def write(connection: Connection) -> None:
+        def find_or_open(connection: Connection) -> str:
             if account is None:
-                account_id = _open_account(connection, name, now)
-            else:
-                account_id = _find_account(connection, account)
-                if account_id is None:
-                    raise NotFound(f"No account is named {account!r}; `understudy keys list` shows them.")
-            connection.execute(
-                insert(keys).values(
-                    id=key_id,
-                    account_id=account_id,
-                    name=name,
-                    prefix=secret[:10],
-                    digest=digest_key(secret),
-                    created_at=now,
-                )
-            )
+                return open_account(connection, name)
+            account_id = find_account(connection, account)
+            if account_id is None:
+                raise account_not_found(account)
+            return account_id
 
-        await self.database.write(write)
-        return secret, await self._get(key_id)
+        return await self._insert(new, find_or_open)
+
+    async def create_for(
+        self,
+        account_id: str,
+        new: NewKey,
+        once: IdempotencyKey | None = None,
+        answer: dict[str, Any] | None = None,
+    ) -> tuple[str, Key]:
+        """Make a key of an account by its id; with `once` the answer to its request is kept.
+
+        Raises:
+            NotFound: there is no such account (`account_not_found`).
+            AnsweredBefore, Conflict: the request was carried out before, or is another one.
+        """
+
+        def find(connection: Connection) -> str:
+            if once is not None:
+                check_new(connection, once)
+                keep_answer(connection, once, 201, answer or {})
+            found = connection.scalar(select(accounts.c.id).where(accounts.c.id == account_id))
+            if found is None:
+                raise account_not_found(account_id)
+            return account_id
+
+        return await self._insert(new, find)
+
+    async def _insert(self, new: NewKey, find_account_id: Any) -> tuple[str, Key]:
+        secret = new.secret or draw_secret()
+        values = {
+            "id": new.id,
+            "name": new.name,
+            "prefix": secret[:PREFIX_LENGTH],
+            "digest": digest_key(secret),
+            "created_at": time.time(),
+            "scopes": " ".join(parse_scopes(new.scopes)),
+            "models": None if new.models is None else list(new.models),
+            "expires_at": new.expires_at,
+            "submits_per_minute": new.submits_per_minute,
+            "concurrent_jobs": new.concurrent_jobs,
+        }
+
+        def write(connection: Connection) -> Key:
+            account_id = find_account_id(connection)
+            connection.execute(insert(keys).values(account_id=account_id, **values))
+            return _key(connection.execute(_select_keys.where(keys.c.id == values["id"])).one())
+
+        return secret, await self.database.write(write)
 
     async def find(self, key: str) -> Key | None:
-        """The row of a key that may be used; None when it is unknown or revoked.
+        """The row of a key that may be used; None when it is unknown, revoked or expired.
 
         A key that another process revokes is found for half a second more.
         """
-        return await self._recent.find(digest_key(key), self._find_working)
+        found = await self._recent.find(
+            digest_key(key), lambda digest: self._find_working(key[:PREFIX_LENGTH], digest)
+        )
+        return None if found is None or found.expired else found
 
-    async def list(self) -> list[Key]:
-        """Every key, oldest first, revoked ones too."""
+    async def list(self, account_id: str | None = None) -> list[Key]:
+        """Every key, or those of an account, oldest first, revoked ones too."""
         query = _select_keys.order_by(keys.c.created_at)
-        rows = await self.database.read(lambda connection: connection.execute(query).all())
-        return [Key(**row._mapping) for row in rows]
+        if account_id is not None:
+            query = query.where(keys.c.account_id == account_id)
+        return [_key(row) for row in await self.database.read(lambda c: c.execute(query).all())]
 
     async def revoke(self, prefix_or_id: str) -> Key:
         """Revoke a key by its id or by the beginning of it; it stops working within a second.
 
         Raises:
-            NotFound: no key that works begins so.
+            NotFound: no key that works begins so (`key_not_found`).
             Conflict: several do (`ambiguous_key`).
         """
         found = [
             key
             for key in await self.list()
-            if key.revoked_at is None and (key.id == prefix_or_id or key.prefix == prefix_or_id[:10])
+            if key.revoked_at is None
+            and (key.id == prefix_or_id or key.prefix == prefix_or_id[:PREFIX_LENGTH])
         ]
-        if not found or len(prefix_or_id) < 10:
+        if not found or len(prefix_or_id) < PREFIX_LENGTH:
             raise NotFound(
-                f"No working key begins with {prefix_or_id[:10]!r}; `understudy keys list` shows them."
+                f"No working key begins with {prefix_or_id[:PREFIX_LENGTH]!r}; "
+                "`understudy keys list` shows them.",
+                code="key_not_found",
             )
         if len(found) > 1:
             raise Conflict(
-                f"Several keys begin with {prefix_or_id[:10]!r}; name one by its id.", code="ambiguous_key"
+                f"Several keys begin with {prefix_or_id[:PREFIX_LENGTH]!r}; name one by its id.",
+                code="ambiguous_key",
             )
-        revoke = update(keys).where(keys.c.id == found[0].id).values(revoked_at=time.time())
-        await self.database.write(lambda connection: connection.execute(revoke).rowcount)
-        self._recent.clear()
-        return await self._get(found[0].id)
+        return await self.revoke_by_id(found[0].id)
+
+    async def revoke_by_id(self, key_id: str, account_id: str | None = None) -> Key:
+        """Revoke a key, of an account when one is given; once revoked it stays so.
+
+        Raises:
+            NotFound: there is no such key, or it is another account's (`key_not_found`).
+        """
+        mine = [keys.c.id == key_id] + ([keys.c.account_id == account_id] if account_id else [])
+        revoke = update(keys).where(*mine, keys.c.revoked_at.is_(None)).values(revoked_at=time.time())
+
+        def write(connection: Connection) -> Key:
+            connection.execute(revoke)
+            row = connection.execute(_select_keys.where(*mine)).one_or_none()
+            if row is None:
+                raise NotFound("There is no such key; GET /v1/keys lists them.", code="key_not_found")
+            return _key(row)
+
+        return await self.database.write(write, lambda _: self._recent.clear())
 
     async def count(self) -> int:
         """How many keys there are, revoked ones too."""
         query = select(func.count()).select_from(keys)
         return await self.database.read(lambda connection: connection.scalar(query)) or 0
 
-    async def _find_working(self, digest: str) -> Key | None:
-        values = {"digest": digest}
-        row = await self.database.look(
-            lambda connection: connection.execute(_find_working, values).one_or_none()
-        )
-        return None if row is None else Key(**row._mapping)
-
-    async def _get(self, key_id: str) -> Key:
-        query = _select_keys.where(keys.c.id == key_id)
-        row = await self.database.read(lambda connection: connection.execute(query).one())
-        return Key(**row._mapping)
+    async def _find_working(self, prefix: str, digest: str) -> Key | None:
+        """The key of a digest: looked up by what is no secret, then compared in constant time."""
+        rows = await self.database.look(lambda c: c.execute(_find_by_prefix, {"prefix": prefix}).all())
+        found = [row for row in rows if hmac.compare_digest(row.digest, digest)]
+        return _key(found[0]) if found else None
 
 
 _select_keys = select(
     keys.c.id,
     keys.c.account_id,
     accounts.c.name.label("account_name"),
+    accounts.c.disabled_at.is_not(None).label("account_disabled"),
     keys.c.name,
     keys.c.prefix,
+    keys.c.digest,
     keys.c.created_at,
     keys.c.revoked_at,
+    keys.c.expires_at,
+    keys.c.scopes,
+    keys.c.models,
+    keys.c.submits_per_minute,
+    keys.c.concurrent_jobs,
 ).join_from(keys, accounts, keys.c.account_id == accounts.c.id)
-_find_working = _select_keys.where(keys.c.digest == bindparam("digest"), keys.c.revoked_at.is_(None))
+_find_by_prefix = _select_keys.where(keys.c.prefix == bindparam("prefix"), keys.c.revoked_at.is_(None))
+
+_COLUMNS = [one.name for one in fields(Key)]
 
 
-def _find_account(connection: Connection, name: str) -> str | None:
-    return connection.scalar(select(accounts.c.id).where(accounts.c.name == name))
-
-
-def _open_account(connection: Connection, name: str, now: float) -> str:
-    account_id = str(uuid.uuid4())
-    taken = _find_account(connection, name) is not None
-    connection.execute(
-        insert(accounts).values(
-            id=account_id, name=f"{name}-{account_id[:8]}" if taken else name, created_at=now
-        )
-    )
-    return account_id
+def _key(row: Any) -> Key:
+    values = {name: getattr(row, name) for name in _COLUMNS}
+    values["scopes"] = tuple(row.scopes.split())
+    values["models"] = None if row.models is None else tuple(row.models)
+    return Key(**values)

@@ -21,7 +21,7 @@ from .tables import keys
 MINUTE = 60.0
 
 COUNTED_NAMES = 20_000
-"""Names that a process counts for; then those are forgotten that have everything left."""
+"""Names that a process counts for before it forgets those that have everything left."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,13 +53,13 @@ class Allowance:
         }
 
 
-def refuse(words: str, allowance: Allowance, wait_seconds: float) -> RateLimited:
-    """The error for one more than is allowed: 429 with the headers and `Retry-After`."""
+def refuse(words: str, wait_seconds: float, allowance: Allowance | None = None) -> RateLimited:
+    """The error for one more than is allowed: 429, with `Retry-After` and the limit's headers."""
     seconds = max(1, math.ceil(wait_seconds))
     return RateLimited(
         f"{words}; try again in {seconds} s.",
         retry_after_seconds=seconds,
-        headers=allowance.to_headers(),
+        headers=allowance and allowance.to_headers(),
     )
 
 
@@ -70,7 +70,6 @@ _spent_until = case(
 )
 _take_submit = (
     update(keys)
-    # Half of one's time less: a sum of fractions must not cost the last one.
     .where(keys.c.id == bindparam("of_key"), _spent_until <= bindparam("latest"))
     .values(submits_spent_until=_spent_until + bindparam("each"))
     .returning(keys.c.submits_spent_until)
@@ -83,6 +82,7 @@ lock_key = select(keys.c.id).where(keys.c.id == bindparam("of_key")).with_for_up
 def take_submit(connection: Connection, key_id: str, per_minute: int) -> Allowance | RateLimited:
     """Count a submit of a key within its limit: what is left, or the refusal."""
     now, each = time.time(), MINUTE / per_minute
+    # Half of one's time less: a sum of fractions must not cost the last one.
     values = {"of_key": key_id, "now": now, "latest": now + MINUTE - each / 2, "each": each}
     spent_until = connection.execute(_take_submit, values).scalar_one_or_none()
     if spent_until is not None:
@@ -90,8 +90,8 @@ def take_submit(connection: Connection, key_id: str, per_minute: int) -> Allowan
     spent_until = connection.scalar(_read_spent, values) or now
     return refuse(
         f"The key may submit {per_minute} requests a minute",
-        _allowance(per_minute, MINUTE, spent_until, now),
         spent_until + each - MINUTE - now,
+        _allowance(per_minute, MINUTE, spent_until, now),
     )
 
 
@@ -105,6 +105,7 @@ class RateCounter:
         self.limit = limit
         self.seconds = seconds
         self._spent_until: dict[str, float] = {}
+        self._most_names = COUNTED_NAMES
 
     def take(self, name: str) -> float:
         """Count one; 0, or how many seconds it comes too early: then it is not counted."""
@@ -113,8 +114,9 @@ class RateCounter:
         too_early = spent_until + each - self.seconds - now
         if too_early > each / 2:
             return too_early
-        if len(self._spent_until) >= COUNTED_NAMES:
+        if len(self._spent_until) >= self._most_names:
             self._spent_until = {one: until for one, until in self._spent_until.items() if until > now}
+            self._most_names = max(COUNTED_NAMES, 2 * len(self._spent_until))
         self._spent_until[name] = spent_until + each
         return 0.0
 

@@ -119,6 +119,7 @@ def _run(settings: Settings, listener: socket.socket, host: str) -> None:
 
     start_logging(settings.log_level)
     _allow_open_files()
+    settings = settings.decide_for(loopback=_is_loopback(listener))
     app = create_app(settings)
     config = uvicorn.Config(
         app,
@@ -174,6 +175,8 @@ def _is_loopback(listener: socket.socket) -> bool:
 
 
 async def _make_first_key(keys: KeyStore) -> None:
+    from ..accounts.keys import SCOPES
+
     if await keys.count() == 0:
-        secret, _ = await keys.create("local")
+        secret, _ = await keys.create("local", scopes=SCOPES)
         print(f"This first start made a key, shown only now:\n\n    {secret}\n", flush=True)

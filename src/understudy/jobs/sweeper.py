@@ -1,4 +1,4 @@
-"""Removes what has had its time: files, rows of history, jobs that waited too long.
+"""Removes what has had its time: files, rows of history, kept answers, jobs that waited too long.
 
 A file's bytes go first and its row after, so that a crash in between leaves an expired row, which
 the next sweep takes, and never bytes that nobody knows of.
@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 
+from ..accounts.idempotency import IdempotencyStore
 from ..blobs import BlobStore
 from ..meters import Meters
 from ..settings import Settings
@@ -23,12 +24,19 @@ class Sweeper:
     """Sweeps a store and its blobs now and then."""
 
     def __init__(
-        self, settings: Settings, store: Store, files: FileStore, blobs: BlobStore, meters: Meters
+        self,
+        settings: Settings,
+        store: Store,
+        files: FileStore,
+        blobs: BlobStore,
+        idempotency: IdempotencyStore,
+        meters: Meters,
     ) -> None:
         self._settings = settings
         self._store = store
         self._files = files
         self._blobs = blobs
+        self._idempotency = idempotency
         self._meters = meters
         self._loop: asyncio.Task[None] | None = None
 
@@ -54,6 +62,7 @@ class Sweeper:
             for name in names:
                 await self._blobs.delete(name)
             await self._files.forget(names)
+        await self._idempotency.forget_expired()
 
     async def delete_orphans(self) -> None:
         """Delete bytes that no row knows of: a service died between writing the two.

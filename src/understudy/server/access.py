@@ -1,4 +1,4 @@
-"""Who is calling: the key in a request's headers, and the service it is for."""
+"""Who is calling, and what it may do: the key in a request's headers, and the service it is for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
 from ..accounts.keys import Key
-from ..errors import NotAuthenticated, ServiceError
+from ..accounts.limits import refuse
+from ..errors import Forbidden, NotAuthenticated, ServiceError
 from .service import Service
 
 _header = APIKeyHeader(name="x-api-key", auto_error=False, description="The API key.")
@@ -28,18 +29,53 @@ async def authenticate(
     header: Annotated[str | None, Security(_header)] = None,
     bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)] = None,
 ) -> Key:
-    """The key that the request carries; `header` and `bearer` are there for OpenAPI's sake.
+    """The key that the request carries, which may read, or else change, what its account has.
+
+    `header` and `bearer` are there for OpenAPI's sake.
 
     Raises:
-        NotAuthenticated: it carries none, or one that is unknown or revoked.
+        NotAuthenticated: it carries none, or one that is unknown, revoked or expired.
+        RateLimited: as many wrong ones came from its address.
+        Forbidden: the account is disabled, or the key has not the scope.
     """
-    key = _read_key(request)
-    if not key:
-        raise NotAuthenticated("Send your API key in the header x-api-key.")
-    row = await request.app.state.service.keys.find(key)
-    if row is None:
-        raise NotAuthenticated("The API key is unknown or revoked; make one with `understudy keys create`.")
-    return row
+    key = await _find_key(request)
+    check_scope(key, "read" if request.method in ("GET", "HEAD") else "generate")
+    return key
+
+
+async def authenticate_admin(
+    request: Request,
+    header: Annotated[str | None, Security(_header)] = None,
+    bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)] = None,
+) -> Key:
+    """The key that the request carries, which may see and change every account.
+
+    Raises:
+        NotAuthenticated, RateLimited, Forbidden: as `authenticate`.
+    """
+    key = await _find_key(request)
+    check_scope(key, "admin")
+    return key
+
+
+def check_scope(key: Key, scope: str) -> None:
+    """Return where a key has a scope.
+
+    Raises:
+        Forbidden: it has not.
+    """
+    if scope not in key.scopes:
+        raise Forbidden(f"The key has not the scope {scope}, which this route needs; use one that has it.")
+
+
+def check_model(key: Key, slug: str) -> None:
+    """Return where a key may use a model.
+
+    Raises:
+        Forbidden: it may not.
+    """
+    if key.models is not None and slug not in key.models:
+        raise Forbidden(f"The key may not use the model {slug}; it has {', '.join(key.models) or 'none'}.")
 
 
 async def refuse_while_stopping(request: Request) -> None:
@@ -57,7 +93,34 @@ async def refuse_while_stopping(request: Request) -> None:
         )
 
 
-def _read_key(request: Request) -> str:
+async def _find_key(request: Request) -> Key:
+    service: Service = request.app.state.service
+    secret = read_secret(request)
+    if not secret:
+        raise NotAuthenticated("Send your API key in the header x-api-key.")
+    key = await service.keys.find(secret)
+    if key is None:
+        _count_bad_key(request, service)
+        raise NotAuthenticated(
+            "The API key is unknown, revoked or expired; make one with `understudy keys create`."
+        )
+    if key.account_disabled:
+        raise Forbidden(
+            "The account is disabled; ask the service's operator about it.", code="account_disabled"
+        )
+    return key
+
+
+def _count_bad_key(request: Request, service: Service) -> None:
+    """Count a wrong key for its address, which has nothing to do with good ones from there."""
+    if service.bad_keys is None:
+        return
+    address = request.client.host if request.client else ""
+    if wait_seconds := service.bad_keys.take(address):
+        raise refuse("Too many wrong API keys came from this address", wait_seconds)
+
+
+def read_secret(request: Request) -> str:
     """What stands in x-api-key, or else after `Bearer` in Authorization; empty when neither is there."""
     key = request.headers.get("x-api-key")
     if key:
@@ -67,4 +130,5 @@ def _read_key(request: Request) -> str:
 
 
 Caller = Annotated[Key, Depends(authenticate)]
+Admin = Annotated[Key, Depends(authenticate_admin)]
 Running = Annotated[Service, Depends(get_service)]

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 
 from .. import __version__
 from ..settings import Settings
-from . import characters, files, generations, health, models, requests
+from . import characters, files, generations, health, models, requests, webhooks
 from .failures import BodyLimit, RequestId, install_failures
 from .service import open_service
 
@@ -19,6 +19,7 @@ ROUTERS = (
     models.router,
     characters.router,
     files.router,
+    webhooks.router,
     # Last: its routes take any name where the others have fixed ones.
     generations.router,
 )

@@ -12,6 +12,7 @@ from fastapi import Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
+from ..accounts.credits import to_credits
 from ..errors import NotFound
 from ..jobs.job import Job
 from ..jobs.store import Store
@@ -138,15 +139,15 @@ def request_not_found(request_id: str) -> NotFound:
     return NotFound(f"Request {request_id[:100]} not found", request_id=request_id[:100])
 
 
-def submit_body(job: Job, base: str) -> dict[str, Any]:
+def submit_body(request_id: str, warnings: list[str], base: str) -> dict[str, Any]:
     """The answer to a submit."""
     return SubmitBody(
-        request_id=job.id,
-        status=job.status,
-        poll_url=f"{base}/v1/requests/{job.id}",
-        status_url=f"{base}/v2/requests/{job.id}/status",
-        response_url=f"{base}/v2/requests/{job.id}",
-        warnings=job.warnings,
+        request_id=request_id,
+        status="QUEUED",
+        poll_url=f"{base}/v1/requests/{request_id}",
+        status_url=f"{base}/v2/requests/{request_id}/status",
+        response_url=f"{base}/v2/requests/{request_id}",
+        warnings=warnings,
     ).model_dump()
 
 
@@ -196,6 +197,11 @@ def result_body(job: Job, base: str) -> dict[str, Any]:
     ).model_dump(exclude_none=True)
 
 
+def end_body(job: Job, base: str) -> dict[str, Any]:
+    """The body that the result route answers with for an ended job: what its webhook is told."""
+    return result_body(job, base) if job.status == "COMPLETED" else failed_body(job)
+
+
 async def event_body(job: Job, base: str, store: Store, slots: int) -> dict[str, Any]:
     """A snapshot of the job for its event stream: the end is the full result."""
     if job.status == "COMPLETED":
@@ -238,7 +244,9 @@ def _metrics(job: Job) -> dict[str, Any]:
     }
     if job.status == "COMPLETED":
         metrics["inference_time"] = round(job.inference_seconds or 0.0, 3)
-        metrics["cost"] = 0.0
+        metrics["cost"] = to_credits(job.price_microcredits or 0)
+        if job.remaining_microcredits is not None:
+            metrics["remaining_credits"] = to_credits(job.remaining_microcredits)
         for score in ("likeness", "pose"):
             known = [image[score] for image in job.images or [] if image.get(score) is not None]
             if known:

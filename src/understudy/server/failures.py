@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ..accounts.idempotency import AnsweredBefore
 from ..errors import (
     DeadlineExceeded,
     InvalidRequest,
@@ -50,10 +51,10 @@ _WORDS = {
     403: "The key may not use this model or route.",
     404: "No such model, request, character or file.",
     405: "The route exists, but not with this verb.",
-    406: "The Content-Type is neither application/json nor multipart/form-data.",
+    406: "The Content-Type is none that is read, or the credits are below the price.",
     409: "The state of things forbids it.",
     413: "The body or a picture is too large.",
-    429: "The queue is full.",
+    429: "A limit is reached, or the queue is full; try again after `Retry-After` seconds.",
     500: "The service's own fault.",
     503: "The service is stopping or not ready.",
     504: "The deadline ran out; the job goes on.",
@@ -61,10 +62,14 @@ _WORDS = {
 
 
 def describe_errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route for OpenAPI: these statuses and those that any route can give."""
+    """The `responses` of a route for OpenAPI: these statuses and those that any route can give.
+
+    A route that wants a key (401) can also find it wanting (403), or too many wrong ones (429).
+    """
+    keyed = {403, 429} if 401 in statuses else set()
     return {
         status: {"model": ErrorBody, "description": _WORDS[status]}
-        for status in sorted({*statuses, 400, 405, 500, 503})
+        for status in sorted({*statuses, *keyed, 400, 405, 500, 503})
     }
 
 
@@ -174,6 +179,10 @@ def install_failures(app: FastAPI) -> None:
     async def answer_own(request: Request, error: UnderstudyError) -> JSONResponse:
         return _answer(request, error)
 
+    @app.exception_handler(AnsweredBefore)
+    async def answer_again(request: Request, answer: AnsweredBefore) -> JSONResponse:
+        return JSONResponse(answer.body, status_code=answer.status)
+
     @app.exception_handler(RequestValidationError)
     async def answer_invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
@@ -251,7 +260,7 @@ def _translate(request: Request, error: HTTPException) -> UnderstudyError:
 
 
 def _answer(request: Request, error: UnderstudyError) -> JSONResponse:
-    headers = {}
+    headers = dict(error.headers)
     if error.retry_after_seconds is not None:
         headers["Retry-After"] = str(error.retry_after_seconds)
     # Only an id of our own making may become a header.

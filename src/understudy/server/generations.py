@@ -6,19 +6,22 @@ import asyncio
 import json
 import secrets
 import uuid
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
+from ..accounts.credits import format_credits, to_credits
+from ..accounts.idempotency import AnsweredBefore
 from ..accounts.keys import Key
 from ..catalog import REFERENCE_SLUG, Model
 from ..errors import DeadlineExceeded, ServiceError
 from ..jobs.job import Job, NewJob
 from ..jobs.tasks import count_steps
 from ..parameters import MAX_SEED, PICTURE_FIELDS, parameters_schema
-from .access import Caller, Running, refuse_while_stopping
+from .access import Caller, Running, check_model, refuse_while_stopping
 from .bodies import FailedBody, JsonAnswer, SubmitBody, base_url, failed_body, request_not_found, submit_body
 from .failures import describe_errors
 from .intake import JSON_PARAMETERS, forget_files, read_request
@@ -34,7 +37,7 @@ class DryRunBody(BaseModel):
     dry_run: bool = True
     model: str
     pictures: int
-    cost: float
+    cost: float = Field(description="In credits, for all pictures.")
     warnings: list[str]
 
 
@@ -49,7 +52,7 @@ def describe_body() -> dict[str, Any]:
         words = {key: schema["properties"][name][key] for key in ("title", "description")}
         form["properties"][name] = {**words, "type": "string", "minLength": 1}
     # A form has no null: what is not given is left out.
-    for name in ("ip_scale", "pose_scale"):
+    for name in ("ip_scale", "pose_scale", "webhook_url"):
         value, _ = schema["properties"][name]["anyOf"]
         form["properties"][name] = {"title": schema["properties"][name]["title"], **value}
     form.pop("examples", None)
@@ -64,7 +67,7 @@ def describe_body() -> dict[str, Any]:
     }
 
 
-_ERRORS = describe_errors(401, 403, 404, 406, 413, 429, 503)
+_ERRORS = describe_errors(401, 404, 406, 409, 413)
 _FAILED = {422: {"model": FailedBody, "description": "The job ended FAILED."}}
 Slug = Annotated[str, Path(max_length=100, description="The model.", examples=[REFERENCE_SLUG])]
 DryRun = Annotated[bool, Query(description="Validate everything and tell the price; make no job.")]
@@ -83,10 +86,11 @@ async def submit(
 ) -> Response:
     """Answer at once with the id of a queued job."""
     model = service.catalog.find_model(slug)
+    check_model(key, slug)
     if dry_run:
         return await _answer_dry_run(request, service, key, model)
-    job = await _accept(request, service, key, model)
-    return JsonAnswer(submit_body(job, base_url(request, service.settings)))
+    accepted = await _accept(request, service, key, model)
+    return JsonAnswer(accepted.body, headers=accepted.headers)
 
 
 @router.post(
@@ -109,6 +113,7 @@ async def submit(
                     ("x-request-id", "The job's id."),
                     ("x-generation-time", "Compute time in seconds."),
                     ("x-cost", "What was charged, in credits."),
+                    ("x-remaining-credits", "What the account then had; only where credits are on."),
                     ("x-seed-value", "The first picture's seed."),
                     ("x-result-url", "The whole result, as JSON."),
                     ("x-warnings", "What was ignored, as a JSON list; only when there is something."),
@@ -127,9 +132,20 @@ async def generate(
 ) -> Response:
     """Wait for the job's end and answer with the first picture's bytes."""
     model = service.catalog.find_model(slug)
+    check_model(key, slug)
     if dry_run:
         return await _answer_dry_run(request, service, key, model)
-    job = await _accept(request, service, key, model)
+    headers: dict[str, str] = {}
+    try:
+        accepted = await _accept(request, service, key, model)
+        job, headers = accepted.job, accepted.headers
+    except AnsweredBefore as before:
+        # The same picture again, or the wait for it goes on.
+        request_id = before.body["request_id"]
+        found = await service.store.get(request_id, key.account_id)
+        if found is None:
+            raise request_not_found(request_id) from None
+        job = found
     ended = await _wait_for_end(request, service, job)
     if ended is None:
         raise request_not_found(job.id)
@@ -159,9 +175,10 @@ async def generate(
         headers={
             "x-request-id": job.id,
             "x-generation-time": f"{job.inference_seconds or 0.0:.3f}",
-            "x-cost": "0.0",
+            "x-cost": format_credits(job.price_microcredits or 0),
             "x-seed-value": str(image["seed"]),
             **_tell_the_rest(job, base_url(request, service.settings)),
+            **headers,
         },
     )
 
@@ -169,6 +186,8 @@ async def generate(
 def _tell_the_rest(job: Job, base: str) -> dict[str, str]:
     """Headers for what a picture's bytes cannot say: warnings, and where its other pictures are."""
     headers = {"x-result-url": f"{base}/v2/requests/{job.id}"}
+    if job.remaining_microcredits is not None:
+        headers["x-remaining-credits"] = format_credits(job.remaining_microcredits)
     warnings = list(job.warnings)
     if len(job.images or []) > 1:
         count = len(job.images or [])
@@ -179,11 +198,26 @@ def _tell_the_rest(job: Job, base: str) -> dict[str, str]:
     return headers
 
 
-async def _accept(request: Request, service: Service, key: Key, model: Model) -> Job:
-    """Read a request and put its job in the queue; it is on disk when this returns."""
+@dataclass(frozen=True)
+class Accepted:
+    """A job that is on disk, the answer to its submit, and headers for what is left of its key's limit."""
+
+    job: Job
+    body: dict[str, Any]
+    headers: dict[str, str]
+
+
+async def _accept(request: Request, service: Service, key: Key, model: Model) -> Accepted:
+    """Read a request and put its job in the queue; it is on disk when this returns.
+
+    Raises:
+        AnsweredBefore: the request was carried out before; its body is that of a submit.
+    """
     intake = await read_request(request, service, key)
     parameters = intake.parameters
     job_id = str(uuid.uuid4())
+    base = base_url(request, service.settings)
+    body = submit_body(job_id, intake.warnings, base)
     try:
         submitted = await service.store.submit(
             NewJob(
@@ -196,25 +230,32 @@ async def _accept(request: Request, service: Service, key: Key, model: Model) ->
                 seed=secrets.randbelow(MAX_SEED + 1) if parameters.seed == -1 else parameters.seed,
                 steps=count_steps(parameters),
                 warnings=intake.warnings,
+                webhook=parameters.webhook_url and {"url": parameters.webhook_url, "base": base},
+                price_microcredits=model.price(parameters) if service.settings.credits == "on" else None,
             ),
             intake.files,
             service.settings.queue_limit,
+            limits=key.limits(service.usual_limits),
+            once=intake.once,
+            answer=body,
         )
     except BaseException:
         await forget_files(service, intake.files)
         raise
-    job = submitted.job
     service.meters.submitted.labels(model.slug).inc()
     # For the log's line of this HTTP request.
-    request.state.job_id = job.id
-    return job
+    request.state.job_id = job_id
+    allowance = submitted.allowance
+    return Accepted(submitted.job, body, {} if allowance is None else allowance.to_headers())
 
 
 async def _answer_dry_run(request: Request, service: Service, key: Key, model: Model) -> Response:
     intake = await read_request(request, service, key, keep=False)
-    pictures = intake.parameters.picture_count
     body = DryRunBody(
-        model=model.slug, pictures=pictures, cost=model.price * pictures, warnings=intake.warnings
+        model=model.slug,
+        pictures=intake.parameters.picture_count,
+        cost=to_credits(model.price(intake.parameters)),
+        warnings=intake.warnings,
     )
     return JsonAnswer(body.model_dump())
 

@@ -17,11 +17,12 @@ from fastapi import Request
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
+from ..accounts.idempotency import IdempotencyKey, make_key
 from ..accounts.keys import Key
 from ..errors import InvalidRequest, NotAcceptable, NotFound, TooLarge
 from ..jobs.files import StoredFile, delete_rowless
 from ..parameters import PICTURE_FIELDS, Parameters, parse_parameters
-from ..pictures import InlinePicture, digest_picture, parse_picture_text
+from ..pictures import InlinePicture, PictureUrl, digest_picture, parse_picture_text
 from ..pose.library import find_pose
 from .bodies import base_url
 from .service import Service
@@ -49,6 +50,7 @@ class Intake:
     warnings: list[str]
     inputs: dict[str, dict[str, Any]] = field(default_factory=dict)
     files: list[StoredFile] = field(default_factory=list)
+    once: IdempotencyKey | None = None
 
     def describe(self) -> dict[str, Any]:
         """The parameters as the job's row keeps them: of pictures their address or digest only."""
@@ -76,7 +78,10 @@ async def read_fields(request: Request) -> tuple[dict[str, Any], dict[str, bytes
 async def read_request(request: Request, service: Service, key: Key, *, keep: bool = True) -> Intake:
     """Read, validate and decode one request; with `keep` its pictures are in the blob store after.
 
+    With `keep` it is also looked up whether the request was carried out before.
+
     Raises:
+        AnsweredBefore, Conflict: it was, or its idempotency key was used for another one.
         InvalidRequest, TooLarge, NotAcceptable: as the wire contract says, the field named.
     """
     raw, attachments = await read_fields(request)
@@ -85,17 +90,35 @@ async def read_request(request: Request, service: Service, key: Key, *, keep: bo
     parameters, warnings = parse_parameters(raw)
     _check_pose_names(parameters)
     intake = Intake(parameters, warnings)
+    sources = _parse_pictures(parameters, attachments)
+    if keep:
+        intake.once = await check_once(request, service, key, _describe_asked(parameters, sources))
     try:
-        for name in PICTURE_FIELDS:
-            text = getattr(parameters, name)
-            if name in attachments:
-                await _keep_picture(intake, service, key, name, attachments[name], keep)
-            elif text is not None:
-                await _resolve_text(intake, request, service, key, name, text, keep)
+        for name, source in sources.items():
+            if isinstance(source, InlinePicture):
+                await _keep_picture(intake, service, key, name, source.data, keep)
+            else:
+                await _resolve_text(intake, request, service, key, name, source, keep)
     except BaseException:
         await forget_files(service, intake.files)
         raise
     return intake
+
+
+async def check_once(request: Request, service: Service, key: Key, asked: Any) -> IdempotencyKey | None:
+    """The idempotency key of a request that is new; None where it has none. `asked` is JSON.
+
+    Raises:
+        AnsweredBefore: it is not new; the app answers with what it was answered then.
+        Conflict: its key was used for another request (`idempotency_key_reused`).
+        InvalidRequest: its key is none.
+    """
+    header = request.headers.get("idempotency-key")
+    if header is None:
+        return None
+    once = make_key(key.account_id, header, f"{request.method} {request.url.path}", asked)
+    await service.idempotency.check(once)
+    return once
 
 
 async def forget_files(service: Service, files: Sequence[StoredFile]) -> None:
@@ -150,23 +173,54 @@ def _check_pose_names(parameters: Parameters) -> None:
                 raise
 
 
+def _parse_pictures(
+    parameters: Parameters, attachments: dict[str, bytes]
+) -> dict[str, InlinePicture | PictureUrl | str]:
+    """Each picture that was given: its bytes, its address, or the text that names a character."""
+    sources: dict[str, InlinePicture | PictureUrl | str] = {}
+    for name in PICTURE_FIELDS:
+        text = getattr(parameters, name)
+        if name in attachments:
+            sources[name] = InlinePicture(attachments[name])
+        elif text is not None:
+            named = text.startswith(CHARACTER_PREFIX)
+            sources[name] = text if named else parse_picture_text(text, name)
+    return sources
+
+
+def _describe_asked(
+    parameters: Parameters, sources: dict[str, InlinePicture | PictureUrl | str]
+) -> dict[str, Any]:
+    """What makes two requests the same: their parameters, of inline pictures the digest."""
+    asked = parameters.model_dump(mode="json")
+    for name, source in sources.items():
+        match source:
+            case InlinePicture(data):
+                asked[name] = f"sha256:{digest_picture(data)}"
+            case PictureUrl(url):
+                asked[name] = url
+    return asked
+
+
 async def _resolve_text(
-    intake: Intake, request: Request, service: Service, key: Key, name: str, text: str, keep: bool
+    intake: Intake,
+    request: Request,
+    service: Service,
+    key: Key,
+    name: str,
+    source: PictureUrl | str,
+    keep: bool,
 ) -> None:
-    if text.startswith(CHARACTER_PREFIX):
+    if isinstance(source, str):
         try:
-            character = await service.characters.find(key.account_id, text.removeprefix(CHARACTER_PREFIX))
+            character = await service.characters.find(key.account_id, source.removeprefix(CHARACTER_PREFIX))
         except NotFound as error:
             raise InvalidRequest(
                 f"{error.message} Save it first, or give a picture as {name}.",
                 code="character_not_found",
                 field=name,
             ) from None
-        intake.inputs[name] = {"file": character.file_name, "decoded": True, "name": text}
-        return
-    source = parse_picture_text(text, name)
-    if isinstance(source, InlinePicture):
-        await _keep_picture(intake, service, key, name, source.data, keep)
+        intake.inputs[name] = {"file": character.file_name, "decoded": True, "name": source}
         return
     own = find_own_file(source.url, request, service)
     if own is None:

@@ -9,11 +9,12 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Header, Path, Query, Request
+from fastapi import APIRouter, Header, Path, Request
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, Field
 
-from ..errors import Conflict, InvalidRequest
+from ..accounts.keys import Key
+from ..errors import Conflict
 from ..jobs.job import Job
 from .access import Caller, Running
 from .bodies import (
@@ -32,6 +33,7 @@ from .bodies import (
     status_body,
 )
 from .failures import describe_errors
+from .pages import Cursor, Limit, read_cursor
 from .routes import DirectRoute
 from .service import Service
 
@@ -78,7 +80,7 @@ class DeletedBody(BaseModel):
 )
 async def read_status(request_id: RequestId, request: Request, service: Running, key: Caller) -> Response:
     """Where the job stands, without its pictures."""
-    job = check_retained(await service.store.get(request_id, key.account_id), request_id, service.settings)
+    job = await _poll(request_id, service, key)
     return await _answer_status(job, request, service)
 
 
@@ -96,7 +98,7 @@ async def read_status(request_id: RequestId, request: Request, service: Running,
 )
 async def read_result(request_id: RequestId, request: Request, service: Running, key: Caller) -> Response:
     """The full result; while the job is pending, what its status route says."""
-    job = check_retained(await service.store.get(request_id, key.account_id), request_id, service.settings)
+    job = await _poll(request_id, service, key)
     if job.status == "COMPLETED":
         return JsonAnswer(result_body(job, base_url(request, service.settings)))
     return await _answer_status(job, request, service)
@@ -169,22 +171,13 @@ async def list_history(
     request: Request,
     service: Running,
     key: Caller,
-    limit: Annotated[int, Query(ge=1, le=200, description="Entries on a page.")] = 50,
-    cursor: Annotated[
-        str | None,
-        Query(description="The `next` of the page before.", json_schema_extra={"pattern": "^[0-9]{1,18}$"}),
-    ] = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
     status: Literal["QUEUED", "PROCESSING", "COMPLETED", "FAILED"] | None = None,
 ) -> Response:
     """The account's requests, newest first."""
-    if cursor is not None and not (cursor.isascii() and cursor.isdecimal() and len(cursor) <= 18):
-        raise InvalidRequest(
-            "The cursor is not one that this route gave out; leave it out to begin at the newest.",
-            code="invalid_parameter",
-            field="cursor",
-        )
     jobs = await service.store.list_history(
-        key.account_id, limit=limit + 1, before=None if cursor is None else int(cursor), status=status
+        key.account_id, limit=limit + 1, before=read_cursor(cursor), status=status
     )
     base = base_url(request, service.settings)
     more = len(jobs) > limit
@@ -208,6 +201,13 @@ async def delete_request(request_id: RequestId, service: Running, key: Caller) -
     if not await service.store.delete(request_id, key.account_id):
         raise request_not_found(request_id)
     return JsonAnswer(DeletedBody(request_id=request_id, deleted=True).model_dump())
+
+
+async def _poll(request_id: str, service: Service, key: Key) -> Job:
+    """A job of the account; each of them may be asked for often, and others so often together."""
+    job = await service.store.get(request_id, key.account_id)
+    service.count_poll(key.id if job is None else job.id)
+    return check_retained(job, request_id, service.settings)
 
 
 async def _answer_status(job: Job, request: Request, service: Service) -> Response:

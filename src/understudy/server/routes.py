@@ -10,9 +10,9 @@ from fastapi import Request
 from fastapi.routing import APIRoute
 from starlette.types import Receive, Scope, Send
 
-from .access import authenticate, get_service, refuse_while_stopping
+from .access import authenticate, authenticate_admin, get_service, refuse_while_stopping
 
-NEED_REQUEST_ALONE = (authenticate, get_service, refuse_while_stopping)
+NEED_REQUEST_ALONE = (authenticate, authenticate_admin, get_service, refuse_while_stopping)
 """Dependencies that are had from a request without FastAPI's help."""
 
 LONGEST_NAME = 100

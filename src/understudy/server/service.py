@@ -10,7 +10,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..accounts.accounts import AccountStore
+from ..accounts.credits import MICROCREDITS, CreditStore
+from ..accounts.idempotency import IdempotencyStore
 from ..accounts.keys import KeyStore
+from ..accounts.limits import MINUTE, Limits, RateCounter, refuse
+from ..accounts.usage import UsageStore
+from ..accounts.webhooks import WebhookStore
 from ..blobs import BlobStore
 from ..catalog import Catalog
 from ..database import Database, migrate_database
@@ -20,6 +26,7 @@ from ..executors import Executor
 from ..executors.local import LocalExecutor
 from ..fetch import PictureFetcher
 from ..jobs.characters import CharacterStore
+from ..jobs.deliverer import Deliverer
 from ..jobs.dispatcher import Dispatcher
 from ..jobs.events import ChangeFeed
 from ..jobs.files import FileStore
@@ -28,6 +35,10 @@ from ..jobs.store import Store
 from ..jobs.sweeper import Sweeper
 from ..meters import Meters
 from ..settings import Settings
+from .bodies import end_body
+
+POLL_SECONDS = 10
+"""Polls are counted over so long: they may come in bursts."""
 
 DECODER_PROCESSES = 2
 """Pictures decoded at the same time; the second child starts when it is first needed."""
@@ -45,16 +56,40 @@ class Service:
     database: Database
     store: Store
     files: FileStore
+    accounts: AccountStore
     keys: KeyStore
+    credits: CreditStore
+    usage: UsageStore
+    idempotency: IdempotencyStore
     characters: CharacterStore
+    webhooks: WebhookStore
     blobs: BlobStore
     decoder: PictureDecoder
     fetcher: PictureFetcher
     executor: Executor
     dispatcher: Dispatcher
     meters: Meters
+    polls: RateCounter | None
+    bad_keys: RateCounter | None
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     database_is_damaged: bool = False
+
+    def count_poll(self, name: str) -> None:
+        """Count a poll by what is polled.
+
+        Raises:
+            RateLimited: it is asked for too often.
+        """
+        if self.polls is not None and (wait_seconds := self.polls.take(name)):
+            raise refuse("This is asked for too often", wait_seconds, self.polls.tell(name))
+
+    @property
+    def usual_limits(self) -> Limits:
+        """The limits of a key that has none of its own."""
+        settings = self.settings
+        return Limits(
+            submits_per_minute=settings.submits_per_minute or 0, concurrent_jobs=settings.concurrent_jobs or 0
+        )
 
     def begin_stop(self) -> None:
         """Accept no more jobs and let waiting connections go; running jobs go on."""
@@ -94,7 +129,10 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         dispatcher = Dispatcher(
             settings, store, files, blobs, InputReader(blobs, decoder, fetcher), executor, meters
         )
-        sweeper = Sweeper(settings, store, files, blobs, meters)
+        idempotency = IdempotencyStore(database)
+        sweeper = Sweeper(settings, store, files, blobs, idempotency, meters)
+        webhooks = WebhookStore(database)
+        deliverer = Deliverer(settings, webhooks, store, meters, end_body)
         try:
             # This service is alone here: whatever an earlier run held is free.
             await store.free_leases()
@@ -102,23 +140,32 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             await decoder.start()
             await executor.start()
             await dispatcher.start()
+            await deliverer.start()
             yield Service(
                 settings=settings,
-                catalog=Catalog(settings.engine),
+                catalog=Catalog(settings.engine, _price(settings)),
                 database=database,
                 store=store,
                 files=files,
+                accounts=AccountStore(database),
                 keys=KeyStore(database),
+                credits=CreditStore(database),
+                usage=UsageStore(database),
+                idempotency=idempotency,
                 characters=CharacterStore(database),
+                webhooks=webhooks,
                 blobs=blobs,
                 decoder=decoder,
                 fetcher=fetcher,
                 executor=executor,
                 dispatcher=dispatcher,
                 meters=meters,
+                polls=_counter((settings.polls_per_second or 0) * POLL_SECONDS, POLL_SECONDS),
+                bad_keys=_counter(settings.bad_keys_per_minute, MINUTE),
             )
         finally:
             await dispatcher.stop()
+            await deliverer.stop()
             await executor.close()
             await sweeper.stop()
             await decoder.close()
@@ -126,6 +173,17 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             await database.close()
     finally:
         os.close(lock)
+
+
+def _price(settings: Settings) -> int | None:
+    """Micro-credits for a picture of usual size; None for the engine's own price."""
+    if settings.credits != "on":
+        return 0
+    return None if settings.price_credits is None else int(settings.price_credits * MICROCREDITS)
+
+
+def _counter(limit: int, seconds: float) -> RateCounter | None:
+    return RateCounter(limit, seconds) if limit else None
 
 
 async def _lock_data_dir(lock: int, data_dir: Path) -> None:

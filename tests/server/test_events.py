@@ -8,6 +8,7 @@ import json
 
 from PIL import Image
 
+from picture_host import serve_picture
 from service_client import SLUG, open_client, wait_for_end
 
 
@@ -96,3 +97,37 @@ def test_a_waiting_listener_sees_its_job_move_up(toon_service, body):
         places = [event.get("queue_position") for _, event in events if event["status"] == "QUEUED"]
         assert places[0] > places[-1] >= 1
         assert places == sorted(places, reverse=True)
+
+
+def test_a_listener_goes_on_after_a_restart(start_service, body, picture_path):
+    service = start_service(engine="null", fetch_allowed_hosts="127.0.0.1")
+    with serve_picture(picture_path) as pictures:
+        with open_client(service) as http:
+            sent = {**body, "ip_image": f"{pictures.url}/slow"}
+            request_id = http.post(f"/v2/{SLUG}", json=sent).json()["request_id"]
+            first = read_first_event(http, request_id, stage="fetching")
+        service.kill()
+        service.start()
+        with open_client(service) as http:
+            # The job was given back and taken up anew: what the listener missed is the present state.
+            second = read_first_event(http, request_id, **{"Last-Event-ID": str(first[0])})
+            assert second[0] > first[0]
+            assert second[1]["status"] == "QUEUED"
+            assert http.delete(f"/v2/requests/{request_id}").status_code == 200
+            events, _ = read_events(http, request_id, **{"Last-Event-ID": str(second[0])})
+    assert [event["code"] for _, event in events] == ["cancelled"]
+    assert events[-1][0] > second[0]
+
+
+def read_first_event(http, request_id, stage=None, **headers):
+    """The first event of the stream, or the first that tells this stage: (id, body)."""
+    with http.stream("GET", f"/v2/requests/{request_id}/events", headers=headers) as answer:
+        event_id = None
+        for line in answer.iter_lines():
+            if line.startswith("id: "):
+                event_id = int(line[4:])
+            elif line.startswith("data: "):
+                event = json.loads(line[6:])
+                if stage in (None, event["stage"]):
+                    return event_id, event
+    raise AssertionError("the stream ended")

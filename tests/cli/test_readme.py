@@ -70,7 +70,10 @@ def test_the_settings_page_has_every_setting():
 
 @pytest.mark.parametrize(
     "page",
-    ["README.md", *(f"docs/{name}.md" for name in ("architecture", "errors", "operations", "settings"))],
+    [
+        "README.md",
+        *(f"docs/{name}.md" for name in ("architecture", "errors", "operations", "settings", "webhooks")),
+    ],
 )
 def test_every_link_leads_somewhere(page):
     text = (ROOT / page).read_text()

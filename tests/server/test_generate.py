@@ -144,9 +144,9 @@ def test_a_sheet_has_a_picture_for_each_pose(http, body):
 
 
 def test_unknown_fields_are_named_in_warnings(http, body):
-    answer = http.post(f"/v2/{SLUG}", json={**body, "lora": "x", "webhook_url": "http://example.org"})
+    answer = http.post(f"/v2/{SLUG}", json={**body, "lora": "x", "scheduler": "y"})
     assert answer.status_code == 200
-    assert [word in " ".join(answer.json()["warnings"]) for word in ("lora", "webhook_url")] == [True, True]
+    assert [word in " ".join(answer.json()["warnings"]) for word in ("lora", "scheduler")] == [True, True]
 
 
 def test_null_means_not_given(http, body):

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -18,6 +24,7 @@ from service_client import SLUG, make_key, open_client, wait_for_end
 from understudy.pictures import read_provenance
 
 DELIVERIES = "/v1/webhooks/deliveries"
+PAGE = Path(__file__).parents[2] / "docs" / "webhooks.md"
 
 
 @pytest.fixture(scope="module")
@@ -232,3 +239,30 @@ def test_nothing_is_lost_when_the_service_is_killed(start_service, body):
     assert {one.id for one in receiver.received} == set(by_id)
     for one in seen:
         assert verify(one, secret)["request_id"] == by_id[one.id]
+
+
+def test_the_receiver_of_the_documentation_works(http, body):
+    (program,) = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    receiver = subprocess.Popen(
+        [sys.executable, "-c", program.replace("8001", str(port))],
+        env={**os.environ, "WEBHOOK_SECRET": read_secret(http)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        request_id = submit(http, body, f"http://127.0.0.1:{port}/")
+        delivery = read_log(http, request_id, state="delivered")
+        output = http.get(f"/v2/requests/{request_id}").json()["output"]
+        assert receiver.stdout.readline() == f"{request_id} COMPLETED {output}\n"
+        assert http.post(f"{DELIVERIES}/{delivery['webhook_id']}/replay").status_code == 200
+        read_log(http, request_id, attempts=len(delivery["attempts"]) + 1, state="delivered")
+        forged = httpx2.post(f"http://127.0.0.1:{port}/", json={"status": "COMPLETED"}, trust_env=False)
+        assert forged.status_code == 401
+    finally:
+        receiver.kill()
+        receiver.wait()
+    # The replay was seen before, the forgery never.
+    assert receiver.stdout.read() == ""

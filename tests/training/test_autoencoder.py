@@ -11,7 +11,7 @@ from training.toon.reconstruction import cut_pieces, fit_patches, measure_recons
 from training.toon.renderer import draw
 from training.toon.train_autoencoder import make_trainer, read_predictions, take_step
 
-from understudy.engines.toon_autoencoder import PIPELINE_PATCH, ToonAutoencoder, mix_cells
+from understudy.engines.toon_autoencoder import ToonAutoencoder, mix_cells
 
 CANVAS, SIDE, PATCH = 64, 32, 4
 
@@ -51,7 +51,7 @@ def test_it_decodes_at_four_times_the_canvas(fitted):
 
 def test_a_pipeline_reads_its_scale_from_its_config():
     config = ToonAutoencoder().config
-    assert 2 ** (len(config.block_out_channels) - 1) == PIPELINE_PATCH == networks.PATCH
+    assert 2 ** (len(config.block_out_channels) - 1) == networks.PATCH
     assert config.scaling_factor == 1
     assert not config.force_upcast
 

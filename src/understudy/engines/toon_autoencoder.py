@@ -23,8 +23,6 @@ from torch.nn import functional
 
 CELL = 4
 """The sides of a decoded picture are this many times those of an encoded one."""
-PIPELINE_PATCH = 8
-"""Pixels of a pipeline's canvas, each way, to one latent pixel."""
 
 
 class ToonAutoencoder(ModelMixin, ConfigMixin):
@@ -45,6 +43,7 @@ class ToonAutoencoder(ModelMixin, ConfigMixin):
         decoder_blocks: Sequence[int] = (2, 2, 3, 2, 2),
         encoder_channels: Sequence[int] = (24, 48, 64, 80),
         colours: int = 3,
+        block_out_channels: Sequence[int] = (32, 32, 32, 32),
         scaling_factor: float = 1.0,
         force_upcast: bool = False,
     ) -> None:
@@ -59,6 +58,8 @@ class ToonAutoencoder(ModelMixin, ConfigMixin):
             encoder_channels: the widths of the encoder, which halves the grid at each of them; one
                 fewer than the decoder's.
             colours: how many flat colours a cell is mixed from.
+            block_out_channels: read by pipelines alone, which count 2 ** (number - 1) pixels of their
+                canvas to a latent pixel each way.
             scaling_factor: what a pipeline divides latents by.
             force_upcast: whether a pipeline must decode in 32 bits.
         """
@@ -66,8 +67,6 @@ class ToonAutoencoder(ModelMixin, ConfigMixin):
         patch_size = 2 ** (len(decoder_channels) - 1)
         self.encoder = PatchEncoder(latent_channels, patch_size, encoder_channels)
         self.decoder = CellDecoder(latent_channels, patch_size, decoder_channels, decoder_blocks, colours)
-        # A pipeline takes the pixels of its canvas to a latent pixel from this: 2 ** (number - 1).
-        self.register_to_config(block_out_channels=[latent_channels] * PIPELINE_PATCH.bit_length())
         self.register_buffer("mean", torch.zeros(1, latent_channels, 1, 1))
         self.register_buffer("deviation", torch.ones(1, latent_channels, 1, 1))
 

@@ -133,8 +133,14 @@ def test_a_target_that_is_gone_is_left_alone_until_a_replay(http, body):
         assert replayed.json()["state"] == "pending"
         delivery = read_log(http, request_id, attempts=2, state="delivered")
         # Delivered once more though it was delivered already.
-        assert http.post(f"{DELIVERIES}/{failed['webhook_id']}/replay").status_code == 200
+        for _ in range(3):
+            again = http.post(
+                f"{DELIVERIES}/{failed['webhook_id']}/replay", headers={"idempotency-key": request_id}
+            )
+            assert (again.status_code, again.json()["state"]) == (200, "pending")
+        read_log(http, request_id, attempts=3, state="delivered")
         assert [one.id for one in receiver.wait_for(3)] == [delivery["webhook_id"]] * 3
+        assert len(receiver.received) == 3
 
 
 def test_the_log_is_told_in_pages_and_goes_with_its_requests(http, body):
@@ -162,6 +168,9 @@ def test_a_new_secret_signs_beside_the_old_one(http, body):
     with receive() as receiver:
         submit(http, body, receiver.url)
         (received,) = receiver.wait_for(1)
+    again = {"idempotency-key": "rotated once"}
+    twice = [http.post("/v1/webhooks/secret/rotate", headers=again).json() for _ in range(2)]
+    assert twice[0] == twice[1]
     assert verify(received, old) == verify(received, rotated["secret"])
     newest = http.post("/v1/webhooks/secret/rotate").json()["secret"]
     with receive() as receiver:

@@ -11,7 +11,7 @@ import base64
 import secrets
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,6 +20,7 @@ from sqlalchemy import Connection, and_, bindparam, delete, func, insert, or_, s
 
 from ..database import Database
 from ..errors import NotFound
+from .idempotency import IdempotencyKey, check_new, keep_answer
 from .tables import webhook_deliveries, webhook_secrets
 
 SECRET_OVERLAP_SECONDS = 86_400.0
@@ -30,6 +31,9 @@ GIVE_UP_SECONDS = 86_400.0
 
 MOST_ATTEMPTS = 100
 """The last attempts that a delivery's log keeps; a day has a quarter of them."""
+
+Describe = Callable[[Any], dict[str, Any]]
+"""Tells a secret or a delivery as JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,25 +99,22 @@ class WebhookStore:
             lambda connection: _find_secret(connection, account_id) or _make_secret(connection, account_id)
         )
 
-    async def rotate_secret(self, account_id: str) -> WebhookSecret:
-        """Give an account a new secret; the one before signs beside it for a day more."""
+    async def rotate_secret(
+        self, account_id: str, once: IdempotencyKey | None = None, describe: Describe = vars
+    ) -> dict[str, Any]:
+        """Give an account a new secret, as `describe` tells it; the one before signs too for a day more.
 
-        def write(connection: Connection) -> WebhookSecret:
-            old = _find_secret(connection, account_id)
-            if old is None:
-                return _make_secret(connection, account_id)
-            now = time.time()
-            new = WebhookSecret(
-                account_id=account_id,
-                secret=_draw_secret(),
-                created_at=now,
-                previous_secret=old.secret,
-                previous_until=now + SECRET_OVERLAP_SECONDS,
-            )
-            connection.execute(
-                update(webhook_secrets).where(webhook_secrets.c.account_id == account_id).values(**vars(new))
-            )
-            return new
+        Raises:
+            AnsweredBefore, Conflict: by `once` it was rotated already, or something else was done.
+        """
+
+        def write(connection: Connection) -> dict[str, Any]:
+            if once is not None:
+                check_new(connection, once)
+            answer = describe(_rotate_secret(connection, account_id))
+            if once is not None:
+                keep_answer(connection, once, 200, answer)
+            return answer
 
         return await self.database.write(write)
 
@@ -144,11 +145,20 @@ class WebhookStore:
             raise _not_found(delivery_id)
         return _delivery(row)
 
-    async def replay(self, account_id: str, delivery_id: str) -> Delivery:
-        """Deliver once more, now, under the same webhook id; a pending delivery is tried now.
+    async def replay(
+        self,
+        account_id: str,
+        delivery_id: str,
+        once: IdempotencyKey | None = None,
+        describe: Describe = vars,
+    ) -> dict[str, Any]:
+        """Deliver once more, now, under the same webhook id; return the delivery as `describe` tells it.
+
+        A pending delivery is tried now.
 
         Raises:
             NotFound: the account has none of that id (`delivery_not_found`).
+            AnsweredBefore, Conflict: by `once` it was replayed already, or something else was done.
         """
         now = time.time()
         again = (
@@ -157,10 +167,19 @@ class WebhookStore:
             .values(state="pending", tries=0, next_attempt_at=now, give_up_at=now + GIVE_UP_SECONDS)
             .returning(*webhook_deliveries.c)
         )
-        row = await self.database.write(lambda connection: connection.execute(again).one_or_none())
-        if row is None:
-            raise _not_found(delivery_id)
-        return _delivery(row)
+
+        def write(connection: Connection) -> dict[str, Any]:
+            if once is not None:
+                check_new(connection, once)
+            row = connection.execute(again).one_or_none()
+            if row is None:
+                raise _not_found(delivery_id)
+            answer = describe(_delivery(row))
+            if once is not None:
+                keep_answer(connection, once, 200, answer)
+            return answer
+
+        return await self.database.write(write)
 
     # Deliveries, as they are attempted.
 
@@ -316,6 +335,24 @@ def _make_secret(connection: Connection, account_id: str) -> WebhookSecret:
     )
     connection.execute(insert(webhook_secrets).values(**vars(made)))
     return made
+
+
+def _rotate_secret(connection: Connection, account_id: str) -> WebhookSecret:
+    old = _find_secret(connection, account_id)
+    if old is None:
+        return _make_secret(connection, account_id)
+    now = time.time()
+    new = WebhookSecret(
+        account_id=account_id,
+        secret=_draw_secret(),
+        created_at=now,
+        previous_secret=old.secret,
+        previous_until=now + SECRET_OVERLAP_SECONDS,
+    )
+    connection.execute(
+        update(webhook_secrets).where(webhook_secrets.c.account_id == account_id).values(**vars(new))
+    )
+    return new
 
 
 def _draw_secret() -> str:

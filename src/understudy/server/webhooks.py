@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
@@ -12,6 +12,7 @@ from ..accounts.webhooks import Delivery, WebhookSecret
 from .access import Caller, Running, check_scope
 from .bodies import JsonAnswer
 from .failures import describe_errors
+from .intake import check_once
 from .pages import Cursor, Limit, read_cursor
 
 router = APIRouter(prefix="/v1/webhooks", tags=["Webhooks"])
@@ -74,11 +75,12 @@ async def read_secret(service: Running, key: Caller) -> Response:
     "/secret/rotate",
     summary="Replace the webhooks' secret",
     response_model=SecretBody,
-    responses=describe_errors(401),
+    responses=describe_errors(401, 409),
 )
-async def rotate_secret(service: Running, key: Caller) -> Response:
+async def rotate_secret(request: Request, service: Running, key: Caller) -> Response:
     """Make a new secret; the one before signs beside it for a day, so that nothing is missed."""
-    return JsonAnswer(_secret_body(await service.webhooks.rotate_secret(key.account_id)))
+    once = await check_once(request, service, key, None)
+    return JsonAnswer(await service.webhooks.rotate_secret(key.account_id, once, _secret_body))
 
 
 @router.get(
@@ -122,13 +124,16 @@ async def read_delivery(webhook_id: DeliveryId, service: Running, key: Caller) -
     "/deliveries/{webhook_id}/replay",
     summary="Deliver once more",
     response_model=DeliveryBody,
-    responses=describe_errors(401, 404),
+    responses=describe_errors(401, 404, 409),
 )
-async def replay_delivery(webhook_id: DeliveryId, service: Running, key: Caller) -> Response:
+async def replay_delivery(
+    webhook_id: DeliveryId, request: Request, service: Running, key: Caller
+) -> Response:
     """Deliver it now, under the same webhook id, and if need be for a day again."""
-    delivery = await service.webhooks.replay(key.account_id, webhook_id)
+    once = await check_once(request, service, key, None)
+    answer = await service.webhooks.replay(key.account_id, webhook_id, once, _delivery_body)
     service.store.feed.wake_deliverer()
-    return JsonAnswer(_delivery_body(delivery))
+    return JsonAnswer(answer)
 
 
 def _secret_body(secret: WebhookSecret) -> dict[str, Any]:

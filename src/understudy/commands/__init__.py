@@ -16,6 +16,7 @@ from .keys import keys
 from .poses import poses
 from .serve import serve
 from .sheet import sheet
+from .webhooks import webhooks
 
 app = typer.Typer(
     name="understudy",
@@ -52,6 +53,7 @@ app.command()(generate)
 app.command()(sheet)
 app.command()(poses)
 app.add_typer(keys, name="keys")
+app.add_typer(webhooks, name="webhooks")
 app.command()(doctor)
 app.command()(backup)
 app.command()(restore)

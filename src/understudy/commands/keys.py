@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shlex
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from ..errors import NotFound
-from .options import DataDir, Json, explain_damage, read_settings
+from .database import DATABASE_FILE, ask_database, find_folder
+from .options import DataDir, Json, read_settings
 
 if TYPE_CHECKING:
     from ..accounts.keys import Key, KeyStore
-
-DATABASE_FILE = "understudy.sqlite3"
 
 T = TypeVar("T")
 
@@ -40,7 +38,7 @@ def create(
     ] = None,
 ) -> None:
     """Make a key and print it: alone, on the last line, and never again."""
-    folder = read_settings(data_dir=data_dir).data_dir if account is None else _existing(data_dir)
+    folder = read_settings(data_dir=data_dir).data_dir if account is None else find_folder(data_dir)
     is_new = not (folder / DATABASE_FILE).exists()
     try:
         secret, key = _with_keys(folder, lambda store: store.create(name, account))
@@ -63,7 +61,7 @@ def create(
 @keys.command("list")
 def list_keys(data_dir: DataDir = None, as_json: Json = False) -> None:
     """List every key by its beginning, revoked ones too."""
-    found = _with_keys(_existing(data_dir), lambda store: store.list())
+    found = _with_keys(find_folder(data_dir), lambda store: store.list())
     if as_json:
         typer.echo(json.dumps([asdict(key) for key in found], indent=2))
         return
@@ -92,31 +90,14 @@ def revoke(
     data_dir: DataDir = None,
 ) -> None:
     """Revoke a key: it stops working within a second."""
-    revoked: Key = _with_keys(_existing(data_dir), lambda store: store.revoke(key))
+    revoked: Key = _with_keys(find_folder(data_dir), lambda store: store.revoke(key))
     typer.echo(f"Revoked {revoked.prefix}... ({revoked.name}).")
-
-
-def _existing(data_dir: Path | None) -> Path:
-    folder = read_settings(data_dir=data_dir).data_dir
-    if not (folder / DATABASE_FILE).exists():
-        raise NotFound(f"There is no database in {str(folder)!r}; name the service's folder with --data-dir.")
-    return folder
 
 
 def _with_keys(folder: Path, ask: Callable[[KeyStore], Awaitable[T]]) -> T:
     from ..accounts.keys import KeyStore
-    from ..database import Database, migrate_database
 
-    async def run() -> Any:
-        database = Database.open(folder)
-        try:
-            return await ask(KeyStore(database))
-        finally:
-            await database.close()
-
-    with explain_damage(folder):
-        migrate_database(folder)
-        return asyncio.run(run())
+    return ask_database(folder, lambda database: ask(KeyStore(database)))
 
 
 def _date(seconds: float) -> str:

@@ -331,11 +331,11 @@ class PlainChild:
         import understudy_toon
         from diffusers import StableDiffusionXLControlNetPipeline
 
-        from understudy.engines.patch_autoencoder import PatchAutoencoder
+        from understudy.engines.toon_autoencoder import ToonAutoencoder
 
         place = understudy_toon.checkpoint_path()
         self.pipeline = StableDiffusionXLControlNetPipeline.from_pretrained(
-            place, vae=PatchAutoencoder.from_pretrained(place / "vae"), dtype=torch.float32
+            place, vae=ToonAutoencoder.from_pretrained(place / "vae"), dtype=torch.float32
         )
         self.pipeline.load_ip_adapter(
             str(place), subfolder="ip_adapter", weight_name="ip_adapter.safetensors"

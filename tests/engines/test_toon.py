@@ -132,7 +132,7 @@ def test_steps_are_counted_and_sometimes_shown(toon, request_of):
     assert [(step, steps) for step, steps, _ in seen] == [(step, 10) for step in range(1, 11)]
     shown = {step: preview for step, _, preview in seen if preview is not None}
     assert list(shown) == [3, 6, 9]
-    assert all(preview.size == (128, 128) for preview in shown.values())
+    assert all(preview.size == (256, 256) for preview in shown.values())
     distances = [mean_difference(preview.resize(picture.size), picture) for preview in shown.values()]
     assert distances == sorted(distances, reverse=True)
 
@@ -185,7 +185,7 @@ def test_a_prompt_longer_than_the_model_reads_is_told(toon, request_of):
     result = draw_one(toon, request_of(prompt="a red plaid shirt, " * 40, negative_prompt="blurry"), go_on)
     assert len(result.warnings) == 1
     assert result.warnings[0].startswith("The prompt has ")
-    assert "reads the first 62" in result.warnings[0]
+    assert "reads the first 75" in result.warnings[0]
     assert draw_one(toon, request_of(), go_on).warnings == []
 
 

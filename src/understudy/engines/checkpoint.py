@@ -24,16 +24,12 @@ from diffusers import AutoencoderKL, ControlNetModel, StableDiffusionXLControlNe
 from ..pose.drawing import StickStyle
 from ..settings import Settings
 from . import EngineError
-from .patch_autoencoder import PatchAutoencoder
 from .toon_autoencoder import ToonAutoencoder
 
 logger = logging.getLogger(__name__)
 
 DETECTOR_FOLDER = "pose_detector"
 """Where the embedded checkpoint has its detector, beside the folders of a pipeline."""
-
-_AUTOENCODERS = {kind.__name__: kind for kind in (PatchAutoencoder, ToonAutoencoder)}
-"""Those that are not diffusers' own, and that a pipeline cannot load by itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,9 +207,10 @@ def load_pipeline(checkpoint: Checkpoint, device: str) -> StableDiffusionXLContr
     if checkpoint.vae is not None:
         with _loading("autoencoder", "UNDERSTUDY_SDXL_VAE"):
             parts["vae"] = _load(AutoencoderKL.from_pretrained, checkpoint.vae, dtype)
-    elif (own_class := _find_own_autoencoder(checkpoint.model)) is not None:
+    elif _holds_toon_autoencoder(checkpoint.model):
         with _loading("autoencoder", "UNDERSTUDY_SDXL_MODEL"):
-            vae = own_class.from_pretrained(Path(checkpoint.model) / "vae", dtype=dtype)
+            # A pipeline cannot load a class by itself that is not diffusers' own.
+            vae = ToonAutoencoder.from_pretrained(Path(checkpoint.model) / "vae", dtype=dtype)
             # Convolutions on a CPU take half the time so.
             parts["vae"] = vae.to(memory_format=torch.channels_last)
     with _loading("model", "UNDERSTUDY_SDXL_MODEL"):
@@ -247,13 +244,12 @@ def _load(from_pretrained: Callable[..., Any], place: str, dtype: torch.dtype, *
     return from_pretrained(place, dtype=dtype, **options)
 
 
-def _find_own_autoencoder(model: str) -> type[ToonAutoencoder] | type[PatchAutoencoder] | None:
-    """The class of our own that a checkpoint's autoencoder has, None where it is diffusers' own."""
+def _holds_toon_autoencoder(model: str) -> bool:
     config = Path(model) / "vae" / "config.json"
     try:
-        return _AUTOENCODERS.get(json.loads(config.read_text())["_class_name"])
+        return json.loads(config.read_text())["_class_name"] == ToonAutoencoder.__name__
     except (OSError, ValueError, KeyError):
-        return None
+        return False
 
 
 @contextmanager

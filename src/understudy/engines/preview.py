@@ -8,7 +8,6 @@ import torch
 from diffusers import StableDiffusionXLControlNetPipeline
 from PIL import Image
 
-from .patch_autoencoder import PatchAutoencoder
 from .toon_autoencoder import ToonAutoencoder
 
 MOST_PREVIEWS = 5
@@ -56,9 +55,9 @@ class Previewer:
     def _decode(self, latents: torch.Tensor) -> torch.Tensor | None:
         """RGB of latents, (n, h, w, 3) in 0..255; None where there is no cheap way."""
         vae = self._pipeline.vae
-        if isinstance(vae, PatchAutoencoder | ToonAutoencoder):
-            own = vae.decode_preview if isinstance(vae, ToonAutoencoder) else vae.decoder
-            pixels = own(latents.to(vae.dtype)).permute(0, 2, 3, 1).float() * 127.5 + 127.5
+        if isinstance(vae, ToonAutoencoder):
+            sketch = vae.decode_preview(latents.to(vae.dtype))
+            pixels = sketch.permute(0, 2, 3, 1).float() * 127.5 + 127.5
         elif latents.shape[1] == len(SDXL_RGB):
             colours, grey = SDXL_RGB.to(latents.device), SDXL_GREY.to(latents.device)
             pixels = torch.einsum("nlhw,lc->nhwc", latents, colours) + grey

@@ -65,6 +65,10 @@ include-name = "POST /v1/characters"
 checks.positive_data_acceptance.expected-statuses = ["2xx", "409"]
 
 [[operations]]
+include-path-regex = "^/v1/webhooks/deliveries/"
+parameters = {{ "path.webhook_id" = {webhook_id!r} }}
+
+[[operations]]
 include-path = "/files/{{name}}"
 parameters = {{ "path.name" = {file_name!r} }}
 """
@@ -81,8 +85,13 @@ def test_schemathesis_finds_nothing(start_service, tmp_path):
     with open_client(service) as http:
         body = {"prompt": "a hero", "ip_image": data_uri, "width": 256, "height": 256}
         request_id, deleted_id = (
-            http.post(f"/v1/{SLUG}", json=body).headers["x-request-id"] for _ in range(2)
+            http.post(f"/v1/{SLUG}", json={**body, "webhook_url": "http://127.0.0.1:9/"}).headers[
+                "x-request-id"
+            ]
+            for _ in range(2)
         )
+        deliveries = http.get("/v1/webhooks/deliveries").json()["deliveries"]
+        (webhook_id,) = [one["webhook_id"] for one in deliveries if one["request_id"] == request_id]
         (image,) = http.get(f"/v2/requests/{request_id}").json()["images"]
         for name in ("kept", "deleted"):
             answer = http.post("/v1/characters", json={"name": name, "ip_image": data_uri})
@@ -95,6 +104,7 @@ def test_schemathesis_finds_nothing(start_service, tmp_path):
             request_id=request_id,
             deleted_id=deleted_id,
             file_name=image["file_name"],
+            webhook_id=webhook_id,
         )
     )
     done = subprocess.run(

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 
 from .. import __version__
 from ..settings import Settings
-from . import characters, files, generations, health, models, requests, webhooks
+from . import account, admin, characters, files, generations, health, models, requests, webhooks
 from .failures import BodyLimit, RequestId, install_failures
 from .service import open_service
 
@@ -20,6 +20,8 @@ ROUTERS = (
     characters.router,
     files.router,
     webhooks.router,
+    account.router,
+    admin.router,
     # Last: its routes take any name where the others have fixed ones.
     generations.router,
 )

@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx2
 
+from receiver import Receiver
 from running_service import RunningService
 from service_client import SLUG
 
@@ -80,9 +81,17 @@ class Client:
     """Asks a service for jobs and follows each to its end, whatever happens to the service."""
 
     def __init__(
-        self, service: RunningService, ledger: Ledger, seed: object, picture: bytes, host: str
+        self,
+        service: RunningService,
+        ledger: Ledger,
+        seed: object,
+        picture: bytes,
+        host: str,
+        receiver: Receiver | None = None,
     ) -> None:
+        """`host` has pictures; `receiver` is told of every job's end."""
         self.service = service
+        self.receiver = receiver
         self.ledger = ledger
         self.random = random.Random(repr(seed))
         self.picture = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
@@ -119,6 +128,8 @@ class Client:
     async def submit(self, kind: str, **parameters: Any) -> str | None:
         """A new job's id; None when nobody has acknowledged it."""
         body = {"prompt": "a hero", "width": 256, "height": 256, "ip_image": self.picture, **parameters}
+        if self.receiver is not None:
+            body["webhook_url"] = self.receiver.url
         match kind:
             case "uploaded":
                 upload = {"data_urls": [self.picture]}
@@ -198,6 +209,30 @@ class Client:
         assert not told.deleted, f"the deleted job {job_id} is back"
         assert answer.status_code in (200, 422), answer.text
         told.ends.append(("result", read_end(answer.json())))
+
+    async def find_untold(self) -> list[str]:
+        """What the receiver was not told, or told otherwise than once under one id, when all is delivered."""
+        assert self.receiver is not None
+        pending = "/v1/webhooks/deliveries?state=pending"
+        while True:
+            answer = await self.insist("GET", pending, what="deliveries")
+            if not answer.json()["deliveries"]:
+                break
+            await asyncio.sleep(0.05)
+        ids: dict[str, set[str]] = {}
+        ends: dict[str, set[End]] = {}
+        for received in list(self.receiver.received):
+            body = json.loads(received.body)
+            ids.setdefault(body["request_id"], set()).add(received.id)
+            ends.setdefault(body["request_id"], set()).add(read_end(body))
+        faults = [f"{job_id} was told under {len(some)} ids" for job_id, some in ids.items() if len(some) > 1]
+        for job_id, told in self.ledger.jobs.items():
+            known = {end for _, end in told.ends} | ends.get(job_id, set())
+            if len(known) > 1:
+                faults.append(f"{job_id} ({told.kind}) was told otherwise to its webhook: {known}")
+            if job_id not in ids and not told.delete_asked:
+                faults.append(f"{job_id} ({told.kind}) was never told to its webhook")
+        return faults
 
     async def live_through_a_job(self) -> None:
         """Ask for a job and follow it; cancel or delete it now and then, at any moment."""

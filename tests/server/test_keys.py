@@ -18,11 +18,15 @@ GENERATING = [
     ("DELETE", "/v1/requests/x"),
     ("POST", "/v1/keys"),
     ("DELETE", "/v1/keys/x"),
+    # To read it is enough to sign in the account's name.
+    ("GET", "/v1/webhooks/secret"),
+    ("POST", "/v1/webhooks/secret/rotate"),
+    ("POST", "/v1/webhooks/deliveries/x/replay"),
 ]
 READING = [
     *("/v1/models", f"/v1/models/{SLUG}", "/v1/poses", "/v1/requests", "/v1/characters", "/v1/keys"),
     *("/v1/usage", "/v1/credits", "/v1/get-user-credits", "/v2/requests/x", "/v2/requests/x/status"),
-    *("/v1/requests/x", "/v2/requests/x/events"),
+    *("/v1/requests/x", "/v2/requests/x/events", "/v1/webhooks/deliveries", "/v1/webhooks/deliveries/x"),
 ]
 ADMIN = [
     ("GET", "/v1/admin/accounts"),
@@ -129,6 +133,7 @@ def test_a_key_gives_no_more_than_it_has(open_account):
         ({"name": ""}, "name"),
         ({"expires_in_seconds": 0}, "expires_in_seconds"),
         ({"models": "all"}, "models"),
+        ({"expires_in_seconds": True}, "expires_in_seconds"),
     ],
 )
 def test_a_wrong_form_names_its_field(admin, asked, field):

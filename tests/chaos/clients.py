@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import httpx2
@@ -125,9 +126,20 @@ class Client:
             pass
         return answer
 
-    async def submit(self, kind: str, **parameters: Any) -> str | None:
-        """A new job's id; None when nobody has acknowledged it."""
-        body = {"prompt": "a hero", "width": 256, "height": 256, "ip_image": self.picture, **parameters}
+    async def submit(self, kind: str, *, insists: bool = False, **parameters: Any) -> str | None:
+        """A new job's id; None when nobody has acknowledged it.
+
+        No two requests are alike, so that a job that is there twice is found. Who insists sends
+        his again, under its idempotency key, until there is an answer, and once more.
+        """
+        once = f"{self.random.getrandbits(64):x}"
+        body = {
+            "prompt": f"a hero called {once}",
+            "width": 256,
+            "height": 256,
+            "ip_image": self.picture,
+            **parameters,
+        }
         if self.receiver is not None:
             body["webhook_url"] = self.receiver.url
         match kind:
@@ -151,15 +163,32 @@ class Client:
                 body |= {"poses": ["stand"] * 12, "width": 1024, "height": 1024}
             case "candidates":
                 body |= {"candidates": 3, "num_images": 2, "output_format": "jpeg"}
-        answer = await self.ask("POST", f"/v2/{SLUG}", what="submit", json=body)
+        send = partial(
+            self.insist if insists else self.ask,
+            *("POST", f"/v2/{SLUG}"),
+            what="submit",
+            json=body,
+            headers={"idempotency-key": once},
+        )
+        answer = await send()
+        again = await send() if insists else None
         if kind == "new character":
             await self.insist("DELETE", f"/v1/characters/{name}", what="delete character")
         if answer is None:
             return None
         assert answer.status_code == 200, answer.text
         job_id = answer.json()["request_id"]
+        assert again is None or again.json() == answer.json(), again.text
         self.ledger.jobs[job_id] = Told(kind)
         return job_id
+
+    async def grant_credits(self, credits: float) -> None:
+        """Give credits to the one account there is."""
+        answer = await self.insist("GET", "/v1/admin/accounts", what="accounts")
+        (account,) = answer.json()["accounts"]
+        grant = f"/v1/admin/accounts/{account['id']}/credits"
+        answer = await self.insist("POST", grant, what="grant", json={"credits": credits})
+        assert answer.status_code == 200, answer.text
 
     async def save_character(self, name: str) -> None:
         body = {"name": name, "ip_image": self.picture}
@@ -237,7 +266,7 @@ class Client:
     async def live_through_a_job(self) -> None:
         """Ask for a job and follow it; cancel or delete it now and then, at any moment."""
         kind = self.random.choice((*KINDS, "uploaded"))
-        job_id = await self.submit(kind)
+        job_id = await self.submit(kind, insists=self.random.random() < 0.5)
         if job_id is None:
             return
         also = self.random.choices(("", "cancel", "delete", "delete after"), weights=(70, 18, 6, 6))[0]

@@ -66,6 +66,7 @@ LONG_ALONE = {
 
 SETTINGS = {
     "engine": "null",
+    "credits": "on",
     "fetch_allowed_hosts": "127.0.0.1",
     "public_url": PUBLIC_URL,
     "sweep_interval_seconds": 0.2,
@@ -192,6 +193,7 @@ async def test_a_service_that_dies_in_every_state(
             ]
             for client in clients:
                 stack.push_async_callback(client.close)
+            await clients[0].grant_credits(1_000_000)
             reaper = Reaper(service, ledger, seed)
             async with asyncio.timeout(240), asyncio.TaskGroup() as group:
                 for client in clients:

@@ -115,7 +115,8 @@ def parse_form(raw: dict[str, Any], form: type[Form]) -> Form:
         InvalidRequest: a field is missing or wrong; it is named.
     """
     try:
-        return form.model_validate({name: value for name, value in raw.items() if name in form.model_fields})
+        known = {name: value for name, value in raw.items() if name in form.model_fields}
+        return form.model_validate(known, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         name = str(first["loc"][0])

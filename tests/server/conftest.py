@@ -40,7 +40,7 @@ def body(picture_path: Path) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def billing_service(start_service) -> RunningService:
     """A service with the null engine whose pictures cost credits; its first key may do everything."""
-    return start_service(engine="null", credits="on", bad_keys_per_minute=20)
+    return start_service(engine="null", credits="on", bad_keys_per_minute=20, fetch_allowed_hosts="127.0.0.1")
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ from decimal import Decimal
 
 import pytest
 
-from service_client import SLUG, wait_for_end
+from picture_host import serve_picture
+from service_client import SLUG
 from understudy.accounts.credits import format_credits, parse_credits
 from understudy.errors import InvalidRequest
 
@@ -124,13 +125,15 @@ def test_grants_are_exact_and_bounded(open_account, admin):
     assert [entry["credits"] for entry in rest["entries"]] == [0.1, 0.1, 0.1]
 
 
-def test_cancelled_is_released(open_account, start_service, body):
+def test_what_is_cancelled_gives_its_hold_back(open_account, picture_path, body):
     http = open_account(credits=1)
-    # Something that must be fetched waits, and can be cancelled, for a moment.
-    submitted = http.post(f"/v2/{SLUG}", json={**body, "ip_image": "http://10.255.255.1/x.png"}).json()
-    http.delete(submitted["response_url"])
-    assert wait_for_end(http, submitted["request_id"]).status_code == 422
+    with serve_picture(picture_path) as host:
+        slow = {**body, "ip_image": f"{host.url}/slow.png"}
+        submitted = http.post(f"/v2/{SLUG}", json=slow).json()
+        assert http.get("/v1/get-user-credits").json()["credits"] == 1 - PRICE
+        assert http.delete(submitted["response_url"]).status_code == 200
     assert http.get("/v1/get-user-credits").json()["credits"] == 1.0
+    assert read_ledger(http)[0] == ("release", PRICE)
 
 
 @pytest.mark.parametrize("text", ["", "x", "nan", "inf", "0.0000001", "1e30", "1_0 0", "--1"])

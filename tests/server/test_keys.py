@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from picture_host import serve_picture
 from service_client import SLUG, open_client
 
 GENERATING = [
@@ -156,6 +157,22 @@ def test_a_disabled_account_may_do_nothing_until_it_is_enabled(open_account, adm
     assert http.post(f"/v2/{SLUG}", json={}).status_code == 403
     assert admin.patch(http.account, json={"disabled": False}).json()["disabled_at"] is None
     assert wait_for(200, lambda: http.get("/v1/models"))
+
+
+def test_a_stream_of_events_ends_with_its_key(open_account, admin, picture_path, body):
+    http = open_account(credits=1)
+    (key,) = http.get("/v1/keys").json()["keys"]
+    with serve_picture(picture_path) as host:
+        slow = {**body, "ip_image": f"{host.url}/slow.png"}
+        submitted = http.post(f"/v2/{SLUG}", json=slow).json()
+        with http.stream("GET", f"{submitted['response_url']}/events") as events:
+            lines = events.iter_lines()
+            assert next(lines).startswith("id: ")
+            admin.delete(f"/v1/admin/keys/{key['id']}")
+            wait_for(401, lambda: http.get("/v1/keys"))
+            # What would be told now: the job has failed.
+            host.hang_up()
+            assert not any("FAILED" in line for line in lines)
 
 
 def test_an_admin_revokes_any_key(open_account, admin):

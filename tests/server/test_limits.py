@@ -7,6 +7,7 @@ import re
 import pytest
 
 from service_client import SLUG, open_client
+from understudy.settings import Settings
 
 HEADERS = ("x-rate-limit-limit", "x-rate-limit-remaining", "x-rate-limit-reset-at-utc")
 
@@ -58,4 +59,15 @@ def test_polls_are_limited_for_each_job_and_for_what_is_not_there(slow_service, 
             assert int(refused[0].headers["retry-after"]) >= 1
             assert refused[0].headers["x-rate-limit-remaining"] == "0"
             assert answers[9].status_code in (200, 404)
+            assert answers[0].headers.get("x-rate-limit-remaining", "9") == "9"
         assert http.get(f"/v2/requests/{jobs[1]}").status_code == 200
+
+
+def test_only_who_listens_for_others_bills_and_limits_by_itself():
+    own, open_to_others = (Settings().decide_for(loopback=loopback) for loopback in (True, False))
+    told = ("credits", "submits_per_minute", "concurrent_jobs", "polls_per_second")
+    assert [getattr(own, name) for name in told] == ["off", 0, 0, 0]
+    assert [getattr(open_to_others, name) for name in told] == ["on", 600, 1000, 50]
+    for loopback in (True, False):
+        given = Settings(credits="off", submits_per_minute=3, concurrent_jobs=0).decide_for(loopback=loopback)
+        assert (given.credits, given.submits_per_minute, given.concurrent_jobs) == ("off", 3, 0)

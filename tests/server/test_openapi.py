@@ -157,7 +157,9 @@ def test_every_route_is_documented_with_its_errors(http):
             if path in open_routes or path.startswith("/files/"):
                 continue
             assert operation["security"], (method, path)
-            assert {"401", "405", "500"} <= set(operation["responses"]), (method, path)
+            once = {"Idempotency-Key"} if method == "post" else set()
+            assert once <= {one["name"] for one in operation.get("parameters", ())}, (method, path)
+            assert {"401", "403", "405", "429", "500"} <= set(operation["responses"]), (method, path)
     body = schema["paths"]["/v2/{slug}"]["post"]["requestBody"]["content"]
     assert set(body) == {"application/json", "multipart/form-data"}
     properties = body["application/json"]["schema"]["properties"]

@@ -40,8 +40,12 @@ class PictureHost:
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
         self._thread.start()
 
-    def close(self) -> None:
+    def hang_up(self) -> None:
+        """Let whoever waits for a slow picture go without one."""
         self._released.set()
+
+    def close(self) -> None:
+        self.hang_up()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()

@@ -10,7 +10,8 @@
     ├── MethodNotAllowed          405  method_not_allowed
     ├── NotAcceptable             406  unsupported_content_type
     ├── InsufficientCredits       406  insufficient_credits
-    ├── Conflict                  409  already_ended, already_exists, idempotency_key_reused
+    ├── Conflict                  409  already_ended, already_exists, too_many_keys,
+    │                                  idempotency_key_reused
     ├── TooLarge                  413  too_large
     ├── InferenceFailed           422  whatever ended the job: cancelled, engine_error, ...
     ├── RateLimited               429  queue_full, rate_limited

@@ -97,7 +97,9 @@ class Guard:
         allowed_hosts: Collection[str] = (),
         resolve: Resolve | None = None,
         ssl_context: ssl.SSLContext | None = None,
+        lookups: int = 8,
     ) -> None:
+        """`lookups` names are looked up at the same time; one that is given up counts on for a while."""
         self._allowed_hosts = frozenset(allowed_hosts)
         self._resolve = resolve or self._ask_system
         # SSL_CERT_FILE and SSL_CERT_DIR name the operator's own authorities; no proxy is read from
@@ -105,7 +107,7 @@ class Guard:
         self._ssl_context = ssl_context or httpx2.create_ssl_context()
         # Threads of its own: a host whose name servers stall must not hold up the event
         # loop's other thread work.
-        self._threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="resolve")
+        self._threads = ThreadPoolExecutor(lookups, thread_name_prefix="resolve")
 
     @asynccontextmanager
     async def send(

@@ -10,10 +10,12 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import httpx2
 
+from receiver import Receiver
 from running_service import RunningService
 from service_client import SLUG
 
@@ -80,9 +82,17 @@ class Client:
     """Asks a service for jobs and follows each to its end, whatever happens to the service."""
 
     def __init__(
-        self, service: RunningService, ledger: Ledger, seed: object, picture: bytes, host: str
+        self,
+        service: RunningService,
+        ledger: Ledger,
+        seed: object,
+        picture: bytes,
+        host: str,
+        receiver: Receiver | None = None,
     ) -> None:
+        """`host` has pictures; `receiver` is told of every job's end."""
         self.service = service
+        self.receiver = receiver
         self.ledger = ledger
         self.random = random.Random(repr(seed))
         self.picture = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
@@ -116,9 +126,22 @@ class Client:
             pass
         return answer
 
-    async def submit(self, kind: str, **parameters: Any) -> str | None:
-        """A new job's id; None when nobody has acknowledged it."""
-        body = {"prompt": "a hero", "width": 256, "height": 256, "ip_image": self.picture, **parameters}
+    async def submit(self, kind: str, *, insists: bool = False, **parameters: Any) -> str | None:
+        """A new job's id; None when nobody has acknowledged it.
+
+        No two requests are alike, so that a job that is there twice is found. Who insists sends
+        his again, under its idempotency key, until there is an answer, and once more.
+        """
+        once = f"{self.random.getrandbits(64):x}"
+        body = {
+            "prompt": f"a hero called {once}",
+            "width": 256,
+            "height": 256,
+            "ip_image": self.picture,
+            **parameters,
+        }
+        if self.receiver is not None:
+            body["webhook_url"] = self.receiver.url
         match kind:
             case "uploaded":
                 upload = {"data_urls": [self.picture]}
@@ -140,15 +163,32 @@ class Client:
                 body |= {"poses": ["stand"] * 12, "width": 1024, "height": 1024}
             case "candidates":
                 body |= {"candidates": 3, "num_images": 2, "output_format": "jpeg"}
-        answer = await self.ask("POST", f"/v2/{SLUG}", what="submit", json=body)
+        send = partial(
+            self.insist if insists else self.ask,
+            *("POST", f"/v2/{SLUG}"),
+            what="submit",
+            json=body,
+            headers={"idempotency-key": once},
+        )
+        answer = await send()
+        again = await send() if insists else None
         if kind == "new character":
             await self.insist("DELETE", f"/v1/characters/{name}", what="delete character")
         if answer is None:
             return None
         assert answer.status_code == 200, answer.text
         job_id = answer.json()["request_id"]
+        assert again is None or again.json() == answer.json(), again.text
         self.ledger.jobs[job_id] = Told(kind)
         return job_id
+
+    async def grant_credits(self, credits: float) -> None:
+        """Give credits to the one account there is."""
+        answer = await self.insist("GET", "/v1/admin/accounts", what="accounts")
+        (account,) = answer.json()["accounts"]
+        grant = f"/v1/admin/accounts/{account['id']}/credits"
+        answer = await self.insist("POST", grant, what="grant", json={"credits": credits})
+        assert answer.status_code == 200, answer.text
 
     async def save_character(self, name: str) -> None:
         body = {"name": name, "ip_image": self.picture}
@@ -199,10 +239,34 @@ class Client:
         assert answer.status_code in (200, 422), answer.text
         told.ends.append(("result", read_end(answer.json())))
 
+    async def find_untold(self) -> list[str]:
+        """What the receiver was not told, or told otherwise than once under one id, when all is delivered."""
+        assert self.receiver is not None
+        pending = "/v1/webhooks/deliveries?state=pending"
+        while True:
+            answer = await self.insist("GET", pending, what="deliveries")
+            if not answer.json()["deliveries"]:
+                break
+            await asyncio.sleep(0.05)
+        ids: dict[str, set[str]] = {}
+        ends: dict[str, set[End]] = {}
+        for received in list(self.receiver.received):
+            body = json.loads(received.body)
+            ids.setdefault(body["request_id"], set()).add(received.id)
+            ends.setdefault(body["request_id"], set()).add(read_end(body))
+        faults = [f"{job_id} was told under {len(some)} ids" for job_id, some in ids.items() if len(some) > 1]
+        for job_id, told in self.ledger.jobs.items():
+            known = {end for _, end in told.ends} | ends.get(job_id, set())
+            if len(known) > 1:
+                faults.append(f"{job_id} ({told.kind}) was told otherwise to its webhook: {known}")
+            if job_id not in ids and not told.delete_asked:
+                faults.append(f"{job_id} ({told.kind}) was never told to its webhook")
+        return faults
+
     async def live_through_a_job(self) -> None:
         """Ask for a job and follow it; cancel or delete it now and then, at any moment."""
         kind = self.random.choice((*KINDS, "uploaded"))
-        job_id = await self.submit(kind)
+        job_id = await self.submit(kind, insists=self.random.random() < 0.5)
         if job_id is None:
             return
         also = self.random.choices(("", "cancel", "delete", "delete after"), weights=(70, 18, 6, 6))[0]

@@ -11,6 +11,7 @@ import asyncio
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -18,11 +19,14 @@ from clients import KINDS, PUBLIC_URL, Client, Ledger, serve_slowly
 from mortals import MortalService
 from witness import find_crash_faults, find_faults, wait_for_no_process
 
+from receiver import Receiver, receive
+
 SETTINGS = {
     "engine": "null",
     "fetch_allowed_hosts": "127.0.0.1",
     "public_url": PUBLIC_URL,
     "sweep_interval_seconds": 0.2,
+    "webhook_retry_seconds": 0.1,
 }
 LIVES = 3
 """Lives in the short run; `make chaos` tries every boundary."""
@@ -34,11 +38,11 @@ WAYS = (*KINDS, "cancelled", "deleted")
 class Lives:
     """One data folder, and a service that lives and dies on it."""
 
-    def __init__(self, folder: Path, picture_path: Path, host: str) -> None:
+    def __init__(self, folder: Path, picture_path: Path, host: str, receiver: Receiver) -> None:
         self.service = MortalService(folder, picture_path, SETTINGS)
         self.folder = folder
         self.ledger = Ledger()
-        self.client = Client(self.service, self.ledger, 0, picture_path.read_bytes(), host)
+        self.client = Client(self.service, self.ledger, 0, picture_path.read_bytes(), host, receiver)
         self.deaths: Counter[str] = Counter()
         self.faults: list[str] = []
 
@@ -85,9 +89,10 @@ async def test_a_service_that_dies_at_every_boundary(
     long = "CHAOS_MINUTES" in os.environ
     picture = await asyncio.to_thread(picture_path.read_bytes)
     for seed in rounds:
-        async with serve_slowly(picture, 0.02) as host:
+        async with serve_slowly(picture, 0.02) as host, AsyncExitStack() as stack:
+            receiver = stack.enter_context(receive())
             folder = data_dir / str(seed)
-            lives = await asyncio.to_thread(Lives, folder, picture_path, host)
+            lives = await asyncio.to_thread(Lives, folder, picture_path, host, receiver)
             way = WAYS[seed % len(WAYS)]
             count = await lives.count_boundaries(way)
             stride = 1 if long else count // LIVES
@@ -98,6 +103,7 @@ async def test_a_service_that_dies_at_every_boundary(
                 await asyncio.to_thread(lives.service.live)
                 for job_id in lives.ledger.jobs:
                     await lives.client.confirm(job_id)
+                lives.faults += await lives.client.find_untold()
                 faults = lives.faults + await asyncio.to_thread(find_faults, folder)
                 await asyncio.to_thread(lives.service.stop)
             await lives.client.close()

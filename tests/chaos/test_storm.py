@@ -24,6 +24,7 @@ import pytest
 from clients import PUBLIC_URL, Client, Ledger, serve_slowly
 from witness import Scene, find_children, find_crash_faults, find_faults, freeze, look, wait_for_no_process
 
+from receiver import Answer, receive
 from running_service import RunningService
 
 CLIENTS = 14
@@ -65,9 +66,12 @@ LONG_ALONE = {
 
 SETTINGS = {
     "engine": "null",
+    "credits": "on",
     "fetch_allowed_hosts": "127.0.0.1",
     "public_url": PUBLIC_URL,
     "sweep_interval_seconds": 0.2,
+    "webhook_retry_seconds": 0.1,
+    "webhook_timeout_seconds": 0.5,
     "worker_hang_seconds": 4,
     # A job that could not even be given back, to a full disk, waits until its lease runs out.
     "lease_seconds": 3,
@@ -159,6 +163,12 @@ class Reaper:
         await asyncio.to_thread(self.service.start)
 
 
+def answer_at_times(seed: object) -> Answer:
+    """A receiver that fails now and then, and now and then hangs."""
+    chance = random.Random(f"{seed} webhooks")
+    return lambda request, before: chance.choices((200, 503, None), weights=(70, 25, 5))[0]
+
+
 async def ask_until(end: asyncio.Event, client: Client) -> None:
     while not end.is_set():
         await client.live_through_a_job()
@@ -177,9 +187,13 @@ async def test_a_service_that_dies_in_every_state(
             await asyncio.to_thread(service.start)
             stack.callback(service.kill)
             host = await stack.enter_async_context(serve_slowly(picture, 0.1))
-            clients = [Client(service, ledger, (seed, number), picture, host) for number in range(CLIENTS)]
+            receiver = stack.enter_context(receive(answer_at_times(seed)))
+            clients = [
+                Client(service, ledger, (seed, number), picture, host, receiver) for number in range(CLIENTS)
+            ]
             for client in clients:
                 stack.push_async_callback(client.close)
+            await clients[0].grant_credits(1_000_000)
             reaper = Reaper(service, ledger, seed)
             async with asyncio.timeout(240), asyncio.TaskGroup() as group:
                 for client in clients:
@@ -191,6 +205,7 @@ async def test_a_service_that_dies_in_every_state(
                 await asyncio.to_thread(service.start)
                 for job_id in ledger.jobs:
                     await clients[0].confirm(job_id)
+                reaper.faults += await clients[0].find_untold()
                 faults = reaper.faults + await asyncio.to_thread(find_faults, folder)
             await asyncio.to_thread(service.stop)
         faults += ledger.find_faults() + await asyncio.to_thread(wait_for_no_process, mark)

@@ -61,6 +61,27 @@ class Scene:
         return states
 
 
+LEDGER_FAULTS = {
+    "a balance is not the sum of its ledger": """
+        SELECT accounts.name, balance_microcredits, sum(amount_microcredits)
+        FROM accounts LEFT JOIN ledger ON ledger.account_id = accounts.id GROUP BY accounts.id
+        HAVING balance_microcredits != coalesce(sum(amount_microcredits), 0)""",
+    "a job is billed wrongly": """
+        SELECT jobs.id, jobs.status, jobs.price_microcredits, group_concat(kind || ' ' || amount_microcredits)
+        FROM jobs LEFT JOIN ledger ON ledger.job_id = jobs.id WHERE jobs.price_microcredits IS NOT NULL
+        GROUP BY jobs.id
+        HAVING count(*) != CASE status WHEN 'COMPLETED' THEN 3 WHEN 'FAILED' THEN 2 ELSE 1 END
+        OR sum(amount_microcredits) != CASE status WHEN 'FAILED' THEN 0 ELSE -price_microcredits END""",
+    "a job that is gone holds credits": """
+        SELECT job_id, sum(amount_microcredits * (kind != 'charge')) AS held FROM ledger
+        WHERE job_id IS NOT NULL AND job_id NOT IN (SELECT id FROM jobs) GROUP BY job_id HAVING held != 0""",
+    "a request was carried out twice": """
+        SELECT json_extract(parameters, '$.prompt') AS prompt, count(*) FROM jobs
+        WHERE prompt LIKE 'a hero called %' GROUP BY prompt HAVING count(*) > 1""",
+}
+"""What must never be in the database of a service whose pictures cost credits."""
+
+
 def look(data_dir: Path) -> Scene:
     """The data folder as it is now; nobody's lock is held after."""
     with closing(open_database(data_dir)) as database:
@@ -128,6 +149,8 @@ def find_crash_faults(data_dir: Path) -> list[str]:
         for check, good in (("integrity_check", [("ok",)]), ("foreign_key_check", [])):
             found = [tuple(row) for row in database.execute(f"PRAGMA {check}")]
             faults += [f"{check}: {found}"] if found != good else []
+        for what, query in LEDGER_FAULTS.items():
+            faults += [f"{what}: {tuple(row)}" for row in database.execute(query)]
     return faults
 
 

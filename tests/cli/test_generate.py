@@ -297,3 +297,13 @@ def test_local_says_which_engines_there_are(understudy, picture_path):
         *("generate", "--local", "--ip-image", picture_path, "--prompt", "a knight"), engine="oil", status=1
     )
     assert "toon" in done.stderr
+
+
+def test_local_refuses_what_a_service_refuses_and_sends_no_webhook(understudy, picture_path, tmp_path):
+    asked = ("generate", "--local", "--ip-image", picture_path, "-o", "a.png")
+    done = understudy(*asked, "--prompt", "a nude teenager", engine="null", status=1)
+    assert "content_policy_violation (prompt)" in done.stderr
+    assert not (tmp_path / "a.png").exists()
+    webhook = ("--webhook-url", "http://127.0.0.1:9/")
+    done = understudy(*asked, "--prompt", "a knight", *webhook, engine="null")
+    assert "webhook_url was ignored" in done.stdout + done.stderr

@@ -33,6 +33,10 @@ def test_help_names_and_describes_every_command(understudy):
         ("keys", "create"),
         ("keys", "list"),
         ("keys", "revoke"),
+        ("accounts", "create"),
+        ("accounts", "list"),
+        ("credits", "grant"),
+        ("credits", "show"),
     ],
 )
 def test_every_option_is_described(understudy, command):

@@ -72,7 +72,10 @@ def test_the_settings_page_has_every_setting():
     "page",
     [
         "README.md",
-        *(f"docs/{name}.md" for name in ("architecture", "errors", "operations", "settings", "webhooks")),
+        *(
+            f"docs/{name}.md"
+            for name in ("architecture", "errors", "operations", "security", "settings", "webhooks")
+        ),
     ],
 )
 def test_every_link_leads_somewhere(page):

@@ -65,6 +65,30 @@ include-name = "POST /v1/characters"
 checks.positive_data_acceptance.expected-statuses = ["2xx", "409"]
 
 [[operations]]
+include-path-regex = "^/v1/webhooks/deliveries/"
+parameters = {{ "path.webhook_id" = {webhook_id!r} }}
+
+[[operations]]
+include-path-regex = "^/v1/admin/accounts/[{{]account_id[}}]"
+parameters = {{ "path.account_id" = {account_id!r} }}
+
+[[operations]]
+include-path-regex = "^/v1/(admin/)?keys/[{{]key_id[}}]"
+parameters = {{ "path.key_id" = {key_id!r} }}
+
+# A name may come twice, and an account has its fill of keys.
+[[operations]]
+include-name = [
+    "POST /v1/admin/accounts", "POST /v1/keys", "POST /v1/admin/accounts/{{account_id}}/keys"
+]
+checks.positive_data_acceptance.expected-statuses = ["2xx", "409"]
+
+# No schema says: not nothing, and no finer than a micro-credit.
+[[operations]]
+include-name = "POST /v1/admin/accounts/{{account_id}}/credits"
+checks.positive_data_acceptance.expected-statuses = ["2xx", "400"]
+
+[[operations]]
 include-path = "/files/{{name}}"
 parameters = {{ "path.name" = {file_name!r} }}
 """
@@ -73,7 +97,8 @@ parameters = {{ "path.name" = {file_name!r} }}
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_schemathesis_finds_nothing(start_service, tmp_path):
-    service = start_service(engine="null")
+    # Each route is tried with wrong keys as well, all from one address.
+    service = start_service(engine="null", bad_keys_per_minute=0)
     # A skeleton is a good picture for both fields: no pose has to be found in it.
     picture = tmp_path / "skeleton.png"
     draw_skeleton(find_pose("wave").keypoints * (256, 256, 1), 256, 256).save(picture)
@@ -81,12 +106,19 @@ def test_schemathesis_finds_nothing(start_service, tmp_path):
     with open_client(service) as http:
         body = {"prompt": "a hero", "ip_image": data_uri, "width": 256, "height": 256}
         request_id, deleted_id = (
-            http.post(f"/v1/{SLUG}", json=body).headers["x-request-id"] for _ in range(2)
+            http.post(f"/v1/{SLUG}", json={**body, "webhook_url": "http://127.0.0.1:9/"}).headers[
+                "x-request-id"
+            ]
+            for _ in range(2)
         )
+        deliveries = http.get("/v1/webhooks/deliveries").json()["deliveries"]
+        (webhook_id,) = [one["webhook_id"] for one in deliveries if one["request_id"] == request_id]
         (image,) = http.get(f"/v2/requests/{request_id}").json()["images"]
         for name in ("kept", "deleted"):
             answer = http.post("/v1/characters", json={"name": name, "ip_image": data_uri})
             assert answer.status_code == 201
+        account_id = http.post("/v1/admin/accounts", json={"name": "other"}).json()["id"]
+        key_id = http.post("/v1/keys", json={}).json()["id"]
     config = tmp_path / "schemathesis.toml"
     config.write_text(
         CONFIG.format(
@@ -95,6 +127,9 @@ def test_schemathesis_finds_nothing(start_service, tmp_path):
             request_id=request_id,
             deleted_id=deleted_id,
             file_name=image["file_name"],
+            webhook_id=webhook_id,
+            account_id=account_id,
+            key_id=key_id,
         )
     )
     done = subprocess.run(
@@ -122,7 +157,9 @@ def test_every_route_is_documented_with_its_errors(http):
             if path in open_routes or path.startswith("/files/"):
                 continue
             assert operation["security"], (method, path)
-            assert {"401", "405", "500"} <= set(operation["responses"]), (method, path)
+            once = {"Idempotency-Key"} if method == "post" else set()
+            assert once <= {one["name"] for one in operation.get("parameters", ())}, (method, path)
+            assert {"401", "403", "405", "429", "500"} <= set(operation["responses"]), (method, path)
     body = schema["paths"]["/v2/{slug}"]["post"]["requestBody"]["content"]
     assert set(body) == {"application/json", "multipart/form-data"}
     properties = body["application/json"]["schema"]["properties"]

@@ -6,6 +6,7 @@ import torch
 from training.toon.attributes import ATTRIBUTES
 from training.toon.lessons import Drops, Lessons, Samples
 from training.toon.networks import PATCH, PICTURE_PATCH
+from training.toon.samples import choose_shape
 from training.toon.tokenizer import make_tokenizer
 
 from understudy.engines.toon_autoencoder import ToonAutoencoder
@@ -31,7 +32,7 @@ def samples():
 
 def test_with_nothing_left_out_all_conditions_are_there(lessons, samples):
     rng = np.random.default_rng(0)
-    batch = lessons.teach(samples.take(rng, 4), rng, Drops(0, 0, 0, 0))
+    batch = lessons.teach(samples.take(rng, 4, choose_shape(rng)), rng, Drops(0, 0, 0, 0))
     height, width = batch.latents.shape[2:]
     assert batch.pictures.shape == (4, 3, PICTURE_PATCH * height, PICTURE_PATCH * width)
     assert batch.conditions.skeletons.shape == (4, 3, PATCH * height, PATCH * width)
@@ -46,14 +47,16 @@ def test_with_nothing_left_out_all_conditions_are_there(lessons, samples):
 
 def test_what_is_left_out_is_left_out(lessons, samples):
     rng = np.random.default_rng(1)
-    batch = lessons.teach(samples.take(rng, 4), rng, Drops(reference=1, text=1, empty_text=0, skeleton=1))
+    batch = lessons.teach(
+        samples.take(rng, 4, choose_shape(rng)), rng, Drops(reference=1, text=1, empty_text=0, skeleton=1)
+    )
     bare = batch.conditions
     assert not bare.text_given.any()
     assert not bare.references.any()
     assert (batch.answers == -1).all()
     assert not bare.skeletons.any()
     silent = lessons.teach(
-        samples.take(rng, 4), rng, Drops(reference=0, text=0, empty_text=1, skeleton=0)
+        samples.take(rng, 4, choose_shape(rng)), rng, Drops(reference=0, text=0, empty_text=1, skeleton=0)
     ).conditions
     assert silent.text_given.all()
     assert torch.equal(silent.token_ids, lessons._empty_prompt.expand(4, -1))

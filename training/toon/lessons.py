@@ -88,9 +88,8 @@ class Samples:
         for pool in self._pools.values():
             pool.wait(share)
 
-    def take(self, rng: numpy.random.Generator, count: int) -> Entry:
-        """Samples of one shape, at random."""
-        shape = list(SHAPES)[rng.choice(len(SHAPES), p=list(SHAPES.values()))]
+    def take(self, rng: numpy.random.Generator, count: int, shape: tuple[int, int]) -> Entry:
+        """Samples of one of the `SHAPES`, at random."""
         return self._pools[shape].take(rng, count)
 
 

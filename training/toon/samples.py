@@ -98,6 +98,11 @@ def draw_sample(
     }
 
 
+def choose_shape(rng: np.random.Generator) -> tuple[int, int]:
+    """One of the `SHAPES`, as often as each should be."""
+    return list(SHAPES)[rng.choice(len(SHAPES), p=list(SHAPES.values()))]
+
+
 def make_reference_shot(rng: random.Random) -> Shot:
     """A shot as references are: seldom from behind, closer at times, on white at times, flat at times."""
     pose = make_pose(rng)

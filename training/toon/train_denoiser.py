@@ -30,6 +30,8 @@ from .networks import (
     save_ip_adapter,
     strip_ip_adapter,
 )
+from .samples import choose_shape
+from .team import add_processes_option, number_process, wait_for_all, work_together
 from .trainer import Trainer, add_compile_option
 
 MEASURE_EVERY_MINUTES = 15
@@ -42,12 +44,16 @@ MEASURED_STEPS = (999, 900, 700, 400, 100)
 
 def main() -> None:
     """Train as the command line says."""
-    options = _read_options()
+    work_together(train, _read_options())
+
+
+def train(options: argparse.Namespace) -> None:
+    """Train in this process, which may be one of a team."""
     set_verbosity_error()
     torch.manual_seed(options.seed)
     torch.set_flush_denormal(True)
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    if options.threads or options.processes > 1:
+        torch.set_num_threads(options.threads or 1)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.backends.cuda.matmul.allow_tf32 = True
     text_encoder, tokenizer = load_text_encoder(options.encoders)
@@ -64,22 +70,25 @@ def main() -> None:
     resumed = trainer.resume()
     if options.compile:
         denoiser.compile_networks()
+    seed = (options.seed + number_process() << 32) + trainer.step
     lessons = Lessons(
         ToonAutoencoder.from_pretrained(options.autoencoder).eval().to(device),
         tokenizer,
-        seed=options.seed + trainer.step,
+        seed=seed,
         device=device,
     )
     samples = Samples(
-        options.pool,
+        options.pool // options.processes,
         workers=options.workers,
-        refresh=options.refresh,
-        seed=options.seed + trainer.step,
+        refresh=options.refresh / options.processes,
+        seed=seed,
     )
     trainer.log("start", {"resumed": resumed, "batch": options.batch, "device": str(device)})
     examples = lessons.hold_out(12)
-    generator = torch.Generator().manual_seed(options.seed + trainer.step)
-    rng = numpy.random.default_rng(options.seed + trainer.step)
+    generator = torch.Generator().manual_seed(seed)
+    rng = numpy.random.default_rng(seed)
+    # A team takes batches of one shape at a time, which take equally long.
+    shapes = numpy.random.default_rng(trainer.step)
     measured_at = trainer.seconds
     until = trainer.seconds + 60 * options.sitting_minutes
     trainer.rest()
@@ -87,7 +96,7 @@ def main() -> None:
         samples.wait(0.05)
         trainer.rest()
         while trainer.progress < 1 and trainer.seconds < until:
-            batch = lessons.teach(samples.take(rng, options.batch), rng, Drops())
+            batch = lessons.teach(samples.take(rng, options.batch, choose_shape(shapes)), rng, Drops())
             with trainer.in_precision(), torch.compiler.set_stance(choose_stance(batch)):
                 loss, figures = denoiser.measure_loss(
                     batch.latents, batch.parts, batch.conditions, batch.answers, generator
@@ -123,14 +132,20 @@ def choose_stance(batch: Batch) -> str:
 
 
 def measure(trainer: Trainer, lessons: Lessons, examples: Batch) -> None:
-    """Write checkpoint, weights, a grid of held-out samples and their errors."""
+    """Write checkpoint, weights, a grid of held-out samples and their errors; the others wait."""
+    if number_process() == 0:
+        _write_progress(trainer, lessons, examples)
+    wait_for_all()
+    trainer.rest()
+
+
+def _write_progress(trainer: Trainer, lessons: Lessons, examples: Batch) -> None:
     trainer.save()
     with trainer.averaged() as denoiser, trainer.in_precision():
         errors = measure_errors(denoiser, examples)
         trainer.log("held out", errors)
         draw_grid(denoiser, lessons, examples, trainer.folder / f"grid_{trainer.step:07d}.png")
         save_networks(denoiser, lessons, trainer.folder / "networks")
-    trainer.rest()
 
 
 @torch.no_grad()
@@ -201,6 +216,7 @@ def _read_options() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=0, help="torch's; 0: its own choice")
     parser.add_argument("--seed", type=int, default=0)
     add_compile_option(parser)
+    add_processes_option(parser)
     return parser.parse_args()
 
 

@@ -23,6 +23,8 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from .team import average_tensors, number_process
+
 LOG_EVERY = 50
 """Steps from one line of the log to the next; a line has the means of the steps between."""
 
@@ -116,14 +118,17 @@ class Trainer:
             group["lr"] = rate * group.get("rate_share", 1.0)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        now = time.perf_counter()
+        seconds = torch.tensor([now - self._clock])
+        gradients = [weight.grad for weight in self._parameters if weight.grad is not None]
+        average_tensors([*gradients, seconds])
         norm = nn.utils.clip_grad_norm_(self._parameters, self._largest_gradient)
         self._optimizer.step()
         self.step += 1
         share = min(self._average_decay, self.step / (self.step + 10))
         with torch.no_grad():
             torch._foreach_lerp_(self._averages, self._parameters, 1 - share)
-        now = time.perf_counter()
-        self.seconds += now - self._clock
+        self.seconds += float(seconds)
         self._clock = now
         self._note({"loss": loss, "gradient": norm, **figures}, rate)
 
@@ -147,7 +152,7 @@ class Trainer:
             self.network.train(was_training)
 
     def save(self) -> None:
-        """Write the checkpoint; a crash leaves the one before it whole."""
+        """Write the checkpoint; a crash leaves the one before it whole. In a team, one process calls it."""
         self.folder.mkdir(parents=True, exist_ok=True)
         state = {
             "network": self.network.state_dict(),
@@ -174,6 +179,8 @@ class Trainer:
 
     def log(self, kind: str, figures: dict[str, Any]) -> None:
         """Write a line of figures into the log, and show it."""
+        if number_process():
+            return
         line = {"kind": kind, "step": self.step, "minutes": round(self.seconds / 60, 2), **figures}
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "log.jsonl").open("a") as file:

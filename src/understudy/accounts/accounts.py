@@ -32,7 +32,9 @@ class AccountStore:
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    async def create(self, account: Account, once: IdempotencyKey | None, answer: dict[str, Any]) -> None:
+    async def create(
+        self, account: Account, once: IdempotencyKey | None = None, answer: dict[str, Any] | None = None
+    ) -> None:
         """Open an account; with `once` the answer to its request is kept.
 
         Raises:
@@ -51,7 +53,7 @@ class AccountStore:
                 )
             connection.execute(insert(accounts), [vars(account)])
             if once is not None:
-                keep_answer(connection, once, 201, answer)
+                keep_answer(connection, once, 201, answer or {})
 
         await self.database.write(write)
 

@@ -7,6 +7,7 @@ every account.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import secrets
@@ -29,6 +30,9 @@ PREFIX = "us_"
 
 PREFIX_LENGTH = 10
 """The characters of a key that are kept, to know it by."""
+
+KEYS_PER_ACCOUNT = 100
+"""Keys that an account may have at once: limits are a key's, so they must not be had without end."""
 
 SCOPES = ("generate", "read", "admin")
 USUAL_SCOPES = ("generate", "read")
@@ -85,6 +89,15 @@ class NewKey:
 def draw_secret() -> str:
     """A new key."""
     return PREFIX + secrets.token_urlsafe(32)
+
+
+def derive_secret(parent: str, nonce: str) -> str:
+    """The key that is made of another key and a nonce (HMAC-SHA256): the same as often as it is asked for.
+
+    Without the other key, of which only the digest is kept, the nonce tells nothing.
+    """
+    derived = hmac.digest(parent.encode(), nonce.encode(), "sha256")
+    return PREFIX + base64.urlsafe_b64encode(derived).rstrip(b"=").decode()
 
 
 def parse_scopes(scopes: Sequence[str]) -> tuple[str, ...]:
@@ -145,17 +158,20 @@ class KeyStore:
         """Make a key of an account by its id; with `once` the answer to its request is kept.
 
         Raises:
-            NotFound: there is no such account (`account_not_found`).
             AnsweredBefore, Conflict: the request was carried out before, or is another one.
+            Conflict: the account has as many keys as it may have (`too_many_keys`).
         """
 
         def find(connection: Connection) -> str:
             if once is not None:
                 check_new(connection, once)
+            if (connection.scalar(_count_working, {"of_account": account_id}) or 0) >= KEYS_PER_ACCOUNT:
+                raise Conflict(
+                    f"The account has {KEYS_PER_ACCOUNT} keys, as many as it may have; revoke one first.",
+                    code="too_many_keys",
+                )
+            if once is not None:
                 keep_answer(connection, once, 201, answer or {})
-            found = connection.scalar(select(accounts.c.id).where(accounts.c.id == account_id))
-            if found is None:
-                raise account_not_found(account_id)
             return account_id
 
         return await self._insert(new, find)
@@ -238,10 +254,22 @@ class KeyStore:
             connection.execute(revoke)
             row = connection.execute(_select_keys.where(*mine)).one_or_none()
             if row is None:
-                raise NotFound("There is no such key; GET /v1/keys lists them.", code="key_not_found")
+                raise _key_not_found()
             return _key(row)
 
         return await self.database.write(write, lambda _: self._recent.clear())
+
+    async def read(self, key_id: str) -> Key:
+        """A key by its id.
+
+        Raises:
+            NotFound: there is none (`key_not_found`).
+        """
+        query = _select_keys.where(keys.c.id == key_id)
+        row = await self.database.read(lambda connection: connection.execute(query).one_or_none())
+        if row is None:
+            raise _key_not_found()
+        return _key(row)
 
     async def count(self) -> int:
         """How many keys there are, revoked ones too."""
@@ -273,7 +301,17 @@ _select_keys = select(
 ).join_from(keys, accounts, keys.c.account_id == accounts.c.id)
 _find_by_prefix = _select_keys.where(keys.c.prefix == bindparam("prefix"), keys.c.revoked_at.is_(None))
 
+_count_working = (
+    select(func.count())
+    .select_from(keys)
+    .where(keys.c.account_id == bindparam("of_account"), keys.c.revoked_at.is_(None))
+)
+
 _COLUMNS = [one.name for one in fields(Key)]
+
+
+def _key_not_found() -> NotFound:
+    return NotFound("There is no such key; GET /v1/keys lists them.", code="key_not_found")
 
 
 def _key(row: Any) -> Key:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -101,15 +102,21 @@ def take_submit(connection: Connection, key_id: str, per_minute: int) -> Allowan
 class RateCounter:
     """Counts by name, within this process: at most `limit` in `seconds`, then a refusal."""
 
-    def __init__(self, limit: int, seconds: float) -> None:
+    def __init__(self, limit: int, seconds: float, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
         self.limit = limit
         self.seconds = seconds
         self._spent_until: dict[str, float] = {}
         self._most_names = COUNTED_NAMES
 
+    @property
+    def size(self) -> int:
+        """How many names are remembered."""
+        return len(self._spent_until)
+
     def take(self, name: str) -> float:
         """Count one; 0, or how many seconds it comes too early: then it is not counted."""
-        now, each = time.time(), self.seconds / self.limit
+        now, each = self._clock(), self.seconds / self.limit
         spent_until = max(self._spent_until.get(name, now), now)
         too_early = spent_until + each - self.seconds - now
         if too_early > each / 2:
@@ -122,7 +129,7 @@ class RateCounter:
 
     def tell(self, name: str) -> Allowance:
         """What a name has left."""
-        now = time.time()
+        now = self._clock()
         return _allowance(self.limit, self.seconds, self._spent_until.get(name, now), now)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import time
+import uuid
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -28,7 +29,7 @@ from ..errors import (
     UnderstudyError,
     error_from_body,
 )
-from .exchange import TRANSIENT, Pause, Send, Steps, Work, send_once, send_patiently
+from .exchange import IDEMPOTENCY_KEY, TRANSIENT, Pause, Send, Steps, Work, send_once, send_patiently
 from .pictures import PictureAnswer, encode_parameters, inline_picture, picture_names, picture_paths
 
 DEFAULT_BASE_URL = "http://127.0.0.1:8000/v1"
@@ -244,7 +245,7 @@ class Calls:
         return self._send("GET", url, params=params or None)
 
     def _post(self, path: str, body: bytes, read_seconds: float | None = None) -> Send:
-        headers = self.headers | {"content-type": "application/json"}
+        headers = self.headers | {"content-type": "application/json", IDEMPOTENCY_KEY: str(uuid.uuid4())}
         return self._send("POST", self.root + path, read_seconds, content=body, headers=headers)
 
     def _send(self, method: str, url: str, read_seconds: float | None = None, **kwargs: Any) -> Send:

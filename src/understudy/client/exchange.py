@@ -20,7 +20,14 @@ from typing import Any, TypeVar
 
 import httpx2
 
-from ..errors import ConnectionFailed, RateLimited, ServiceError, UnderstudyError, error_from_body
+from ..errors import (
+    ConnectionFailed,
+    DeadlineExceeded,
+    RateLimited,
+    ServiceError,
+    UnderstudyError,
+    error_from_body,
+)
 
 ATTEMPTS = 4
 """How often one request is sent at most."""
@@ -30,6 +37,8 @@ MAX_BACKOFF_SECONDS = 8.0
 
 MAX_RETRY_AFTER_SECONDS = 30.0
 """A service that asks for a longer pause than this gets it from the caller, who sees the error."""
+
+IDEMPOTENCY_KEY = "idempotency-key"
 
 TRANSIENT = (RateLimited, ServiceError, ConnectionFailed)
 """What may be gone at the next attempt."""
@@ -56,10 +65,10 @@ class Send:
     def repeatable(self) -> bool:
         """Whether the service does nothing new when the same request reaches it twice.
 
-        The one place that decides it: a POST becomes repeatable by carrying a key by which
+        The one place that decides it: a POST is repeatable by the key that it carries, by which
         the service recognises the repetition.
         """
-        return self.method == "GET"
+        return self.method == "GET" or IDEMPOTENCY_KEY in self.headers
 
 
 @dataclass(frozen=True)
@@ -155,7 +164,8 @@ def send_patiently(send: Send) -> Steps[httpx2.Response]:
     """`send_once`, again after a pause where that is safe; at most `ATTEMPTS` times.
 
     Safe is: what was refused before anything was done (no connection, 429), and for a
-    repeatable request also a lost connection and 502, 503, 504.
+    repeatable request also a lost connection and 502, 503, 504, but not the service's own
+    deadline: it has the job, and the caller its id.
     """
     attempt = 1
     while True:
@@ -217,6 +227,8 @@ def _may_send_again(send: Send, error: UnderstudyError) -> bool:
     if isinstance(error, ConnectionFailed):
         return send.repeatable or isinstance(error.__cause__, _NEVER_SENT)
     if (error.retry_after_seconds or 0) > MAX_RETRY_AFTER_SECONDS:
+        return False
+    if isinstance(error, DeadlineExceeded) and error.request_id is not None:
         return False
     if isinstance(error, RateLimited):
         return send.repeatable or error.retry_after_seconds is not None

@@ -9,7 +9,9 @@ from typing import Annotated
 
 import typer
 
+from .accounts import accounts
 from .backup import backup, restore
+from .credits import credits
 from .doctor import doctor
 from .generate import generate
 from .keys import keys
@@ -53,6 +55,8 @@ app.command()(generate)
 app.command()(sheet)
 app.command()(poses)
 app.add_typer(keys, name="keys")
+app.add_typer(accounts, name="accounts")
+app.add_typer(credits, name="credits")
 app.add_typer(webhooks, name="webhooks")
 app.command()(doctor)
 app.command()(backup)

@@ -194,6 +194,8 @@ def _describe(
 ) -> dict[str, Any]:
     """The result as a service would give it, as far as there is one without a service."""
     warnings = list(dict.fromkeys(warning for picture in drawn for warning in picture.warnings))
+    if parameters.webhook_url is not None:
+        warnings.append("Only a service sends webhooks; webhook_url was ignored.")
     return {
         "status": "COMPLETED",
         "images": [

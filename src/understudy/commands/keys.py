@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import shlex
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -36,12 +37,47 @@ def create(
             "named as the key."
         ),
     ] = None,
+    scopes: Annotated[
+        str, typer.Option(help="What it may do, with commas between: generate, read, admin.")
+    ] = "generate,read",
+    models: Annotated[
+        str | None,
+        typer.Option(help="Slugs of the models it may use, with commas between; every one if not given."),
+    ] = None,
+    expires_in_days: Annotated[
+        float | None, typer.Option(min=0, help="When it stops working; never if not given.")
+    ] = None,
+    submits_per_minute: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Requests it may submit in a minute; 0 is no limit (else the settings').",
+            show_default=False,
+        ),
+    ] = None,
+    concurrent_jobs: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Jobs without an end it may have; 0 is no limit (else the settings').",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Make a key and print it: alone, on the last line, and never again."""
+    from ..accounts.keys import parse_scopes
+
+    options: dict[str, Any] = {
+        "scopes": parse_scopes(_split(scopes)),
+        "models": None if models is None else _split(models),
+        "expires_at": None if expires_in_days is None else time.time() + expires_in_days * 86400,
+        "submits_per_minute": submits_per_minute,
+        "concurrent_jobs": concurrent_jobs,
+    }
     folder = read_settings(data_dir=data_dir).data_dir if account is None else find_folder(data_dir)
     is_new = not (folder / DATABASE_FILE).exists()
     try:
-        secret, key = _with_keys(folder, lambda store: store.create(name, account))
+        secret, key = _with_keys(folder, lambda store: store.create(name, account, **options))
     except NotFound:
         raise NotFound(
             f"No account is named {account!r}: `understudy keys create --name {shlex.quote(account or '')}` "
@@ -67,18 +103,18 @@ def list_keys(data_dir: DataDir = None, as_json: Json = False) -> None:
         return
     from rich.table import Column, Table
 
-    from .tables import print_table
+    from .tables import format_time, print_table
 
-    table = Table(
-        *("Key", "Name", "Account", "Made", "State", Column("Id", overflow="fold")), box=None, pad_edge=False
-    )
+    columns = ("Key", "Name", "Account", "Scopes", "Made", "State", Column("Id", overflow="fold"))
+    table = Table(*columns, box=None, pad_edge=False)
     for key in found:
         table.add_row(
             f"{key.prefix}...",
             key.name,
             key.account_name,
-            _date(key.created_at),
-            "works" if key.revoked_at is None else f"revoked {_date(key.revoked_at)}",
+            ", ".join(key.scopes),
+            format_time(key.created_at),
+            _describe_state(key, format_time),
             key.id,
         )
     print_table(table)
@@ -94,13 +130,21 @@ def revoke(
     typer.echo(f"Revoked {revoked.prefix}... ({revoked.name}).")
 
 
+def _split(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _describe_state(key: Key, format_time: Callable[[float], str]) -> str:
+    if key.revoked_at is not None:
+        return f"revoked {format_time(key.revoked_at)}"
+    if key.account_disabled:
+        return "account disabled"
+    if key.expires_at is not None:
+        return f"{'expired' if key.expired else 'expires'} {format_time(key.expires_at)}"
+    return "works"
+
+
 def _with_keys(folder: Path, ask: Callable[[KeyStore], Awaitable[T]]) -> T:
     from ..accounts.keys import KeyStore
 
     return ask_database(folder, lambda database: ask(KeyStore(database)))
-
-
-def _date(seconds: float) -> str:
-    from datetime import datetime
-
-    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import typer
@@ -10,6 +11,11 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 UNLIMITED_WIDTH = 100_000
+
+
+def format_time(seconds: float) -> str:
+    """A time in this machine's zone, to the minute."""
+    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M")
 
 
 def print_table(table: Table) -> None:

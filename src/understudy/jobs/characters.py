@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, and_, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from ..accounts.idempotency import IdempotencyKey, check_new, keep_answer
 from ..database import Database
 from ..errors import Conflict, NotFound
 from .files import StoredFile, insert_files
@@ -31,21 +33,27 @@ class CharacterStore:
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    async def save(self, name: str, prompt: str, picture: StoredFile) -> Character:
+    async def save(
+        self,
+        character: Character,
+        picture: StoredFile,
+        once: IdempotencyKey | None = None,
+        answer: dict[str, Any] | None = None,
+    ) -> None:
         """Keep a character, whose picture is in the blob store already.
 
+        With `once` the `answer` to its request is kept.
+
         Raises:
-            Conflict: the account has one of that name (`already_exists`).
+            Conflict: the account has one of that name (`already_exists`), or `once` is another
+                request's.
+            AnsweredBefore: the request was carried out before.
         """
-        character = Character(
-            account_id=picture.account_id,
-            name=name,
-            prompt=prompt,
-            file_name=picture.name,
-            created_at=time.time(),
-        )
 
         def write(connection: Connection) -> None:
+            if once is not None:
+                check_new(connection, once)
+                keep_answer(connection, once, 201, answer or {})
             insert_files(connection, [picture])
             connection.execute(insert(characters), [vars(character)])
 
@@ -53,11 +61,11 @@ class CharacterStore:
             await self.database.write(write)
         except IntegrityError:
             raise Conflict(
-                f"There is a character named {name!r} already; delete it first or choose another name.",
+                f"There is a character named {character.name!r} already; "
+                "delete it first or choose another name.",
                 code="already_exists",
                 field="name",
             ) from None
-        return character
 
     async def list(self, account_id: str) -> list[Character]:
         """An account's characters by name."""
@@ -98,6 +106,17 @@ class CharacterStore:
             )
 
         await self.database.write(write)
+
+
+def new_character(name: str, prompt: str, picture: StoredFile) -> Character:
+    """A character that is not in the database yet."""
+    return Character(
+        account_id=picture.account_id,
+        name=name,
+        prompt=prompt,
+        file_name=picture.name,
+        created_at=time.time(),
+    )
 
 
 def _named(account_id: str, name: str):

@@ -90,7 +90,8 @@ class Deliverer:
         self._store = store
         self._meters = meters
         self._describe_end = describe_end
-        self._guard = Guard(allowed_hosts=settings.allowed_hosts)
+        # Names of one account whose servers stall must leave room for those of others.
+        self._guard = Guard(allowed_hosts=settings.allowed_hosts, lookups=2 * AT_ONCE)
         self._to_target: Counter[str] = Counter()
         self._of_account: Counter[str] = Counter()
         self._under_way: set[asyncio.Task[None]] = set()

@@ -9,9 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, insert, or_, select, update
 
+from ..accounts.idempotency import IdempotencyKey, check_new, keep_answer
 from ..blobs import BlobStore
 from ..database import Database, Recent
 from .tables import files
@@ -38,9 +40,27 @@ class FileStore:
         self.database = database
         self._recent: Recent[StoredFile] = Recent()
 
-    async def add(self, rows: Sequence[StoredFile]) -> None:
-        """Record files whose bytes are in the blob store already."""
-        await self.database.write(lambda connection: insert_files(connection, rows))
+    async def add(
+        self,
+        rows: Sequence[StoredFile],
+        once: IdempotencyKey | None = None,
+        answer: dict[str, Any] | None = None,
+    ) -> None:
+        """Record files whose bytes are in the blob store already.
+
+        With `once` the `answer` to its request is kept.
+
+        Raises:
+            AnsweredBefore, Conflict: the request was carried out before, or is another one.
+        """
+
+        def write(connection: Connection) -> None:
+            if once is not None:
+                check_new(connection, once)
+                keep_answer(connection, once, 200, answer or {})
+            insert_files(connection, rows)
+
+        await self.database.write(write)
 
     async def find(self, name: str) -> StoredFile | None:
         """A file's row; None when there is none or its time is over."""

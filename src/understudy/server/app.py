@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI
 
 from .. import __version__
+from ..accounts.idempotency import LONGEST_KEY
 from ..settings import Settings
-from . import characters, files, generations, health, models, requests, webhooks
+from . import account, admin, characters, files, generations, health, models, requests, webhooks
 from .failures import BodyLimit, RequestId, install_failures
 from .service import open_service
 
@@ -20,9 +22,33 @@ ROUTERS = (
     characters.router,
     files.router,
     webhooks.router,
+    account.router,
+    admin.router,
     # Last: its routes take any name where the others have fixed ones.
     generations.router,
 )
+
+
+IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "The same request under the same key is carried out once and answered alike, for a day.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST_KEY, "pattern": "^[ -~]*$"},
+}
+
+
+class Api(FastAPI):
+    """FastAPI's application, whose OpenAPI page tells of what every POST knows."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The API's description."""
+        if self.openapi_schema is None:
+            # Not parameters of the routes: they would cost each request FastAPI's way.
+            for operations in super().openapi()["paths"].values():
+                if "post" in operations:
+                    operations["post"].setdefault("parameters", []).append(IDEMPOTENCY_KEY)
+        return super().openapi()
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -34,7 +60,7 @@ def create_app(settings: Settings) -> FastAPI:
             app.state.service = service
             yield
 
-    app = FastAPI(
+    app = Api(
         title="Understudy",
         version=__version__,
         summary="One reference, any pose: the same character, again and again.",

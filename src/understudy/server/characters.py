@@ -6,17 +6,17 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Request
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
 from ..errors import InvalidRequest
 from ..fetch import FetchFailed
-from ..jobs.characters import Character
+from ..jobs.characters import Character, new_character
 from ..parameters import name_unknown
-from ..pictures import InlinePicture, parse_picture_text
+from ..pictures import InlinePicture, digest_picture, parse_picture_text
 from .access import Caller, Running, refuse_while_stopping
 from .bodies import base_url
 from .failures import describe_errors
-from .intake import find_own_file, forget_files, keep_decoded, read_fields
+from .intake import check_once, find_own_file, forget_files, keep_decoded, parse_form, read_fields
 
 router = APIRouter(prefix="/v1/characters", tags=["Characters"])
 
@@ -98,19 +98,23 @@ async def save_character(request: Request, service: Running, key: Caller) -> Res
     raw, attachments = await read_fields(request)
     if "ip_image" in attachments:
         raw["ip_image"] = "attachment"
-    form = _parse_form(raw)
+    form = parse_form(raw, CharacterForm)
+    asked = {**form.model_dump(), **{name: digest_picture(data) for name, data in attachments.items()}}
+    once = await check_once(request, service, key, asked)
     data = attachments.get("ip_image")
     if data is None:
         data = await _get_picture(form.ip_image, request, service)
     file = await keep_decoded(service, key, data, field="ip_image", kind="character", lives_seconds=None)
+    character = new_character(form.name, form.prompt, file)
+    saved = _body(character, base_url(request, service.settings))
+    saved.warnings = name_unknown(raw, CharacterForm.model_fields)
+    body = saved.model_dump()
     try:
-        character = await service.characters.save(form.name, form.prompt, file)
+        await service.characters.save(character, file, once, body)
     except BaseException:
         await forget_files(service, [file])
         raise
-    saved = _body(character, base_url(request, service.settings))
-    saved.warnings = name_unknown(raw, CharacterForm.model_fields)
-    return JSONResponse(saved.model_dump(), status_code=201)
+    return JSONResponse(body, status_code=201)
 
 
 @router.get("/{name}", summary="One character", responses=describe_errors(401, 404))
@@ -125,24 +129,6 @@ async def delete_character(name: Name, service: Running, key: Caller) -> Charact
     """Forget a character and its picture."""
     await service.characters.delete(key.account_id, name, service.settings.job_deadline_seconds)
     return CharacterDeletedBody(name=name, deleted=True)
-
-
-def _parse_form(raw: dict[str, Any]) -> CharacterForm:
-    try:
-        return CharacterForm.model_validate(
-            {name: value for name, value in raw.items() if name in CharacterForm.model_fields}
-        )
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        name = str(first["loc"][0])
-        if first["type"] == "missing":
-            raise InvalidRequest(
-                f"The parameter {name} is required.", code="missing_parameter", field=name
-            ) from None
-        words = CharacterForm.model_fields[name].description
-        raise InvalidRequest(
-            f"The parameter {name} is not valid. {words}", code="invalid_parameter", field=name
-        ) from None
 
 
 async def _get_picture(text: str, request: Request, service: Running) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import Annotated
 
@@ -15,7 +16,7 @@ from ..pictures import InlinePicture, parse_picture_text
 from .access import Caller, Running, refuse_while_stopping
 from .bodies import base_url
 from .failures import describe_errors
-from .intake import forget_files, keep_decoded, parse_json
+from .intake import check_once, forget_files, keep_decoded, parse_json
 
 router = APIRouter(tags=["Files"])
 
@@ -42,7 +43,7 @@ class UploadBody(BaseModel):
     "/upload-asset",
     summary="Upload pictures",
     response_model=UploadBody,
-    responses=describe_errors(401, 406, 413, 503),
+    responses=describe_errors(401, 406, 409, 413, 503),
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -66,6 +67,9 @@ async def upload(request: Request, service: Running, key: Caller) -> Response:
             code="invalid_parameter",
             field="data_urls",
         )
+    once = await check_once(
+        request, service, key, [hashlib.sha256(text.encode()).hexdigest() for text in data_urls]
+    )
     files = []
     try:
         for text in data_urls:
@@ -86,13 +90,14 @@ async def upload(request: Request, service: Running, key: Caller) -> Response:
                     lives_seconds=service.settings.file_ttl_seconds,
                 )
             )
-        await service.files.add(files)
+        base = base_url(request, service.settings)
+        urls = [f"{base}/files/{file.name}" for file in files]
+        body = UploadBody(file_urls=urls, urls=urls, message="Uploaded.").model_dump()
+        await service.files.add(files, once, body)
     except BaseException:
         await forget_files(service, files)
         raise
-    base = base_url(request, service.settings)
-    urls = [f"{base}/files/{file.name}" for file in files]
-    return JSONResponse(UploadBody(file_urls=urls, urls=urls, message="Uploaded.").model_dump())
+    return JSONResponse(body)
 
 
 _RANGE = re.compile(rb"bytes=(?:([0-9]{1,15})-([0-9]{0,15})|-0*[1-9][0-9]{0,14})")

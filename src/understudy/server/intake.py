@@ -10,10 +10,11 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from fastapi import Request
+from pydantic import BaseModel, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
@@ -26,6 +27,8 @@ from ..pictures import InlinePicture, PictureUrl, digest_picture, parse_picture_
 from ..pose.library import find_pose
 from .bodies import base_url
 from .service import Service
+
+Form = TypeVar("Form", bound=BaseModel)
 
 CHARACTER_PREFIX = "character:"
 
@@ -103,6 +106,28 @@ async def read_request(request: Request, service: Service, key: Key, *, keep: bo
         await forget_files(service, intake.files)
         raise
     return intake
+
+
+def parse_form(raw: dict[str, Any], form: type[Form]) -> Form:
+    """A form's fields, validated; what it does not know is left out.
+
+    Raises:
+        InvalidRequest: a field is missing or wrong; it is named.
+    """
+    try:
+        known = {name: value for name, value in raw.items() if name in form.model_fields}
+        return form.model_validate(known, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = str(first["loc"][0])
+        if first["type"] == "missing":
+            raise InvalidRequest(
+                f"The parameter {name} is required.", code="missing_parameter", field=name
+            ) from None
+        words = form.model_fields[name].description
+        raise InvalidRequest(
+            f"The parameter {name} is not valid. {words}", code="invalid_parameter", field=name
+        ) from None
 
 
 async def check_once(request: Request, service: Service, key: Key, asked: Any) -> IdempotencyKey | None:

@@ -5,13 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from ..pose.library import list_poses
 from .access import Caller, Running
 from .failures import describe_errors
 
 router = APIRouter(tags=["Catalogue"])
+
+
+class PriceBody(BaseModel):
+    """The price of a picture by its size, in credits."""
+
+    most_pixels: int = Field(description="Width times height, at most.")
+    price: float
 
 
 class ModelBody(BaseModel):
@@ -22,7 +29,8 @@ class ModelBody(BaseModel):
     description: str
     engine: str
     engine_title: str
-    price: float
+    price: float = Field(description="Of a picture of up to 1024 x 1024 pixels, in credits.")
+    prices: list[PriceBody]
     licence: str
     licence_url: str
     warnings: list[str]

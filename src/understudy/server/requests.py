@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field
 from ..accounts.keys import Key
 from ..errors import Conflict
 from ..jobs.job import Job
-from .access import Caller, Running
+from .access import Caller, Running, is_good, read_secret
 from .bodies import (
     FailedBody,
     HistoryEntry,
@@ -80,8 +80,8 @@ class DeletedBody(BaseModel):
 )
 async def read_status(request_id: RequestId, request: Request, service: Running, key: Caller) -> Response:
     """Where the job stands, without its pictures."""
-    job = await _poll(request_id, service, key)
-    return await _answer_status(job, request, service)
+    job, headers = await _poll(request_id, service, key)
+    return await _answer_status(job, request, service, headers)
 
 
 @router.get(
@@ -98,10 +98,10 @@ async def read_status(request_id: RequestId, request: Request, service: Running,
 )
 async def read_result(request_id: RequestId, request: Request, service: Running, key: Caller) -> Response:
     """The full result; while the job is pending, what its status route says."""
-    job = await _poll(request_id, service, key)
+    job, headers = await _poll(request_id, service, key)
     if job.status == "COMPLETED":
-        return JsonAnswer(result_body(job, base_url(request, service.settings)))
-    return await _answer_status(job, request, service)
+        return JsonAnswer(result_body(job, base_url(request, service.settings)), headers=headers)
+    return await _answer_status(job, request, service, headers)
 
 
 @router.delete(
@@ -155,7 +155,7 @@ async def stream_events(
         # Not an id of this stream: the listener knows nothing yet.
         seen = 0
     return StreamingResponse(
-        _stream(job, seen, base_url(request, service.settings), service),
+        _stream(job, seen, base_url(request, service.settings), service, read_secret(request)),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
@@ -203,22 +203,28 @@ async def delete_request(request_id: RequestId, service: Running, key: Caller) -
     return JsonAnswer(DeletedBody(request_id=request_id, deleted=True).model_dump())
 
 
-async def _poll(request_id: str, service: Service, key: Key) -> Job:
-    """A job of the account; each of them may be asked for often, and others so often together."""
+async def _poll(request_id: str, service: Service, key: Key) -> tuple[Job, dict[str, str] | None]:
+    """A job of the account, and headers for how often it may still be asked for.
+
+    Each job has a limit of its own; all that is not there shares one.
+    """
     job = await service.store.get(request_id, key.account_id)
-    service.count_poll(key.id if job is None else job.id)
-    return check_retained(job, request_id, service.settings)
+    headers = service.count_poll(key.id if job is None else job.id)
+    return check_retained(job, request_id, service.settings), headers
 
 
-async def _answer_status(job: Job, request: Request, service: Service) -> Response:
+async def _answer_status(
+    job: Job, request: Request, service: Service, headers: dict[str, str] | None
+) -> Response:
     body = await status_body(job, base_url(request, service.settings), service.store, service.executor.slots)
-    return JsonAnswer(body, status_code=422 if job.status == "FAILED" else 200)
+    return JsonAnswer(body, status_code=422 if job.status == "FAILED" else 200, headers=headers)
 
 
-async def _stream(job: Job, seen: int, base: str, service: Service) -> AsyncIterator[bytes]:
+async def _stream(job: Job, seen: int, base: str, service: Service, secret: str) -> AsyncIterator[bytes]:
     """Snapshots of a job's row; a slow listener skips those it missed.
 
-    A job that waits moves up without a change of its row: its place is looked at now and then.
+    A job that waits moves up without a change of its row: its place is looked at now and then. A
+    key that works no more is told nothing more.
     """
     store, slots = service.store, service.executor.slots
     place: int | None = None
@@ -227,7 +233,7 @@ async def _stream(job: Job, seen: int, base: str, service: Service) -> AsyncIter
         while not service.stopping.is_set():
             changed.clear()
             now = await store.get(job.id)
-            if now is None:
+            if now is None or not await is_good(secret, service):
                 return
             body = await event_body(now, base, store, slots)
             moved = body.get("queue_position") != place

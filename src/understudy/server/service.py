@@ -74,14 +74,19 @@ class Service:
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     database_is_damaged: bool = False
 
-    def count_poll(self, name: str) -> None:
-        """Count a poll by what is polled.
+    def count_poll(self, name: str) -> dict[str, str] | None:
+        """Count a poll by what is polled: headers for what is left; None where there is no limit.
 
         Raises:
             RateLimited: it is asked for too often.
         """
-        if self.polls is not None and (wait_seconds := self.polls.take(name)):
-            raise refuse("This is asked for too often", wait_seconds, self.polls.tell(name))
+        if self.polls is None:
+            return None
+        wait_seconds = self.polls.take(name)
+        allowance = self.polls.tell(name)
+        if wait_seconds:
+            raise refuse("This is asked for too often", wait_seconds, allowance)
+        return allowance.to_headers()
 
     @property
     def usual_limits(self) -> Limits:

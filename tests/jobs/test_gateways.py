@@ -1,0 +1,109 @@
+"""Limits of keys: counted in the database, so that gateways agree, or in the process."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from contextlib import AsyncExitStack
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from understudy.accounts.keys import KeyStore
+from understudy.accounts.limits import MINUTE, Limits, RateCounter
+from understudy.database import Database, migrate_database
+from understudy.errors import RateLimited
+from understudy.jobs.events import ChangeFeed
+from understudy.jobs.job import NewJob
+from understudy.jobs.store import Store, Submitted
+
+
+def submit(store, key, limits):
+    """Submit a job of a key within its limits."""
+    new = NewJob(
+        id=str(uuid.uuid4()),
+        account_id=key.account_id,
+        key_id=key.id,
+        model="m",
+        parameters={},
+        inputs={},
+        seed=1,
+        steps=1,
+    )
+    return store.submit(new, [], 10_000, limits=limits)
+
+
+async def submit_through_gateways(folder, count, limits):
+    """Submit jobs of one key through three gateways at once: what was accepted, what was refused."""
+    migrate_database(folder)
+    async with AsyncExitStack() as stack:
+        stores = []
+        for _ in range(3):
+            database = Database.open(folder)
+            stack.push_async_callback(database.close)
+            stores.append(Store(database, ChangeFeed()))
+        key = (await KeyStore(stores[0].database).create("first"))[1]
+        started_at = time.time()
+
+        submits = [submit(stores[number % 3], key, limits) for number in range(count)]
+        done = await asyncio.gather(*submits, return_exceptions=True)
+        accepted = [one for one in done if isinstance(one, Submitted)]
+        refused = [one for one in done if isinstance(one, RateLimited)]
+        assert len(accepted) + len(refused) == count, done
+        return accepted, refused, time.time() - started_at
+
+
+async def test_gateways_agree_on_submits_a_minute(tmp_path):
+    limits = Limits(submits_per_minute=10)
+    accepted, refused, seconds = await submit_through_gateways(tmp_path, 40, limits)
+    assert 10 <= len(accepted) <= 10 + seconds / 6
+    assert sorted(one.allowance.remaining for one in accepted)[:10] == list(range(10))
+    for error in refused:
+        assert 1 <= error.retry_after_seconds <= 7
+        assert error.headers["x-rate-limit-limit"] == "10"
+        assert error.headers["x-rate-limit-remaining"] == "0"
+
+
+async def test_gateways_agree_on_concurrent_jobs(tmp_path):
+    accepted, refused, _ = await submit_through_gateways(tmp_path, 40, Limits(concurrent_jobs=7))
+    assert len(accepted) == 7
+    assert all("7 jobs" in error.message for error in refused)
+
+
+async def test_an_ended_job_makes_room(store, key):
+    limits = Limits(concurrent_jobs=1)
+    for _ in range(3):
+        job = (await submit(store, key, limits)).job
+        with pytest.raises(RateLimited, match="wait for one of them"):
+            await submit(store, key, limits)
+        await store.cancel(job.id, key.account_id)
+
+
+@given(st.lists(st.floats(0, 30), max_size=60), st.integers(1, 20))
+def test_no_minute_lets_more_through_than_twice_the_limit(pauses, limit):
+    """And never fewer than what comes evenly: by the algorithm, whenever requests come."""
+    clock = [1_000_000.0]
+    counter = RateCounter(limit, MINUTE, clock=lambda: clock[0])
+    passed = []
+    for pause in pauses:
+        clock[0] += pause
+        if not counter.take("one"):
+            passed.append(clock[0])
+    for first in passed:
+        assert sum(first <= one < first + MINUTE for one in passed) <= 2 * limit
+    even = RateCounter(limit, MINUTE, clock=lambda: clock[0])
+    for _ in range(100):
+        assert even.take("one") == 0
+        clock[0] += MINUTE / limit
+
+
+def test_names_that_have_everything_left_are_forgotten():
+    clock = [0.0]
+    counter = RateCounter(1, 1.0, clock=lambda: clock[0])
+    for number in range(50_000):
+        clock[0] += 0.01
+        assert counter.take(str(number)) == 0
+        assert counter.take(str(number)) > 0
+    assert counter.size <= 20_000

@@ -10,9 +10,11 @@ from contextlib import AsyncExitStack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import update
 
 from understudy.accounts.keys import KeyStore
 from understudy.accounts.limits import MINUTE, Limits, RateCounter
+from understudy.accounts.tables import keys
 from understudy.database import Database, migrate_database
 from understudy.errors import RateLimited
 from understudy.jobs.events import ChangeFeed
@@ -97,6 +99,22 @@ def test_no_minute_lets_more_through_than_twice_the_limit(pauses, limit):
     for _ in range(100):
         assert even.take("one") == 0
         clock[0] += MINUTE / limit
+
+
+def test_a_clock_that_is_set_back_locks_nobody_out():
+    clock = [1_000_000.0]
+    counter = RateCounter(3, MINUTE, clock=lambda: clock[0])
+    assert [counter.take("one") > 0 for _ in range(4)] == [False, False, False, True]
+    clock[0] -= 3600
+    assert counter.take("one") == 0
+    assert counter.tell("one").remaining == 2
+
+
+async def test_a_key_whose_minute_lies_in_another_clocks_future_may_submit(store, key):
+    ahead = update(keys).values(submits_spent_until=time.time() + 3600)
+    await store.database.write(lambda connection: connection.execute(ahead).rowcount)
+    done = await submit(store, key, Limits(submits_per_minute=3))
+    assert done.allowance.remaining == 2
 
 
 def test_names_that_have_everything_left_are_forgotten():

@@ -142,6 +142,18 @@ def test_a_wrong_form_names_its_field(admin, asked, field):
     assert (*refusal(answer), answer.json()["field"]) == (400, "invalid_parameter", field)
 
 
+def test_a_limit_is_a_whole_number_however_it_is_written(open_account, admin):
+    keys = f"{open_account().account}/keys"
+    made = admin.post(keys, json={"submits_per_minute": 6.0, "concurrent_jobs": 0})
+    assert (made.json()["submits_per_minute"], made.json()["concurrent_jobs"]) == (6, 0)
+    for limit in (6.5, -1, True, "6"):
+        answer = admin.post(keys, json={"submits_per_minute": limit})
+        assert (*refusal(answer), answer.json()["field"]) == (
+            *(400, "invalid_parameter"),
+            "submits_per_minute",
+        )
+
+
 def test_an_account_has_no_end_of_keys(open_account):
     http = open_account()
     ids = [http.post("/v1/keys", json={}).json()["id"] for _ in range(99)]

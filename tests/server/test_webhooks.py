@@ -168,7 +168,7 @@ def test_a_new_secret_signs_beside_the_old_one(http, body):
     with receive() as receiver:
         submit(http, body, receiver.url)
         (received,) = receiver.wait_for(1)
-    again = {"idempotency-key": "rotated once"}
+    again = {"idempotency-key": "rotated-once"}
     twice = [http.post("/v1/webhooks/secret/rotate", headers=again).json() for _ in range(2)]
     assert twice[0] == twice[1]
     assert verify(received, old) == verify(received, rotated["secret"])

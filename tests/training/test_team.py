@@ -1,8 +1,12 @@
 """A team of processes learns what one process would learn from all their samples."""
 
 import argparse
+import multiprocessing
+import os
+import time
 from pathlib import Path
 
+import psutil
 import torch
 from torch import nn
 from training.toon.team import number_process, work_together
@@ -41,3 +45,25 @@ def test_processes_that_train_together_stay_alike_and_learn_from_all(tmp_path: P
     assert all(torch.allclose(first[name], alone[name], atol=1e-5) for name in first)
     assert seconds == others
     assert len((tmp_path / "2" / "log.jsonl").read_text().splitlines()) == 1
+
+
+def sleep_on(options: argparse.Namespace) -> None:
+    """Tell that this process is there, and stay."""
+    (options.folder / str(os.getpid())).touch()
+    time.sleep(300)
+
+
+def test_a_team_ends_with_the_process_that_began_it(tmp_path: Path):
+    options = argparse.Namespace(processes=2, folder=tmp_path)
+    beginner = multiprocessing.get_context("spawn").Process(target=work_together, args=(sleep_on, options))
+    beginner.start()
+    try:
+        deadline = time.monotonic() + 60
+        while len(pids := [int(path.name) for path in tmp_path.iterdir()]) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    finally:
+        beginner.kill()
+    processes = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
+    _, alive = psutil.wait_procs(processes, timeout=30)
+    assert not alive

@@ -10,7 +10,9 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
+from multiprocessing import connection, parent_process
 from pathlib import Path
 
 import torch
@@ -64,6 +66,7 @@ def wait_for_all() -> None:
 def _join(
     number: int, work: Callable[[argparse.Namespace], None], options: argparse.Namespace, meeting: Path
 ) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     distributed.init_process_group(
         "gloo", init_method=meeting.as_uri(), rank=number, world_size=options.processes
     )
@@ -71,3 +74,9 @@ def _join(
         work(options)
     finally:
         distributed.destroy_process_group()
+
+
+def _end_with_parent() -> None:
+    """A process whose parent was killed would train on, and write over what another one trains."""
+    connection.wait([parent_process().sentinel])
+    os._exit(1)

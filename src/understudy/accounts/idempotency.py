@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,9 @@ KEPT_SECONDS = 86400.0
 
 LONGEST_KEY = 255
 """The most characters of an idempotency key."""
+
+KEY_PATTERN = "^[!-~]+$"
+"""What they are: visible ASCII."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,11 +52,11 @@ def make_key(account_id: str, key: str, route: str, asked: Any) -> IdempotencyKe
     """The key with the fingerprint of what is asked of a route, which must be JSON.
 
     Raises:
-        InvalidRequest: the key is empty, longer than 255 characters or not printable ASCII.
+        InvalidRequest: the key is empty, longer than 255 characters or no visible ASCII.
     """
-    if not (0 < len(key) <= LONGEST_KEY and key.isascii() and key.isprintable()):
+    if re.fullmatch(KEY_PATTERN, key) is None or len(key) > LONGEST_KEY:
         raise InvalidRequest(
-            f"The header Idempotency-Key must have 1 to {LONGEST_KEY} printable ASCII characters; "
+            f"The header Idempotency-Key must have 1 to {LONGEST_KEY} visible ASCII characters, no spaces; "
             "a UUID is a good one.",
             code="invalid_parameter",
             field="Idempotency-Key",

@@ -2,8 +2,8 @@
 
 Submits are counted in the key's row, so that every gateway on the database sees the same; polls,
 which are many and cost little, in the process. Both by the generic cell rate algorithm (ITU-T
-I.371): a time until which all that was allowed is spent, and no window whose edge lets twice as
-much through.
+I.371), whose whole state is a time until which what was allowed is spent: each request moves it
+on, and it never lies further ahead than the limit's time. Who was quiet may use all of it at once.
 """
 
 from __future__ import annotations
@@ -66,8 +66,13 @@ def refuse(words: str, wait_seconds: float, allowance: Allowance | None = None) 
 
 # Submits, within a transaction.
 
+# What lies too far ahead is of a clock that was set back since.
 _spent_until = case(
-    (keys.c.submits_spent_until > bindparam("now"), keys.c.submits_spent_until), else_=bindparam("now")
+    (
+        keys.c.submits_spent_until.between(bindparam("now"), bindparam("furthest")),
+        keys.c.submits_spent_until,
+    ),
+    else_=bindparam("now"),
 )
 _take_submit = (
     update(keys)
@@ -84,7 +89,13 @@ def take_submit(connection: Connection, key_id: str, per_minute: int) -> Allowan
     """Count a submit of a key within its limit: what is left, or the refusal."""
     now, each = time.time(), MINUTE / per_minute
     # Half of one's time less: a sum of fractions must not cost the last one.
-    values = {"of_key": key_id, "now": now, "latest": now + MINUTE - each / 2, "each": each}
+    values = {
+        "of_key": key_id,
+        "now": now,
+        "latest": now + MINUTE - each / 2,
+        "furthest": now + MINUTE + each,
+        "each": each,
+    }
     spent_until = connection.execute(_take_submit, values).scalar_one_or_none()
     if spent_until is not None:
         return _allowance(per_minute, MINUTE, spent_until, now)
@@ -117,7 +128,10 @@ class RateCounter:
     def take(self, name: str) -> float:
         """Count one; 0, or how many seconds it comes too early: then it is not counted."""
         now, each = self._clock(), self.seconds / self.limit
-        spent_until = max(self._spent_until.get(name, now), now)
+        spent_until = self._spent_until.get(name, now)
+        if not now <= spent_until <= now + self.seconds + each:
+            # The latter is of a clock that was set back since.
+            spent_until = now
         too_early = spent_until + each - self.seconds - now
         if too_early > each / 2:
             return too_early

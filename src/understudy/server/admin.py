@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 from ..accounts.accounts import Account, new_account
 from ..accounts.credits import describe_balance, parse_credits, to_credits
@@ -34,6 +34,8 @@ from .pages import Cursor, Limit, read_cursor
 
 router = APIRouter(prefix="/v1/admin", tags=["Admin"])
 
+# JSON has one kind of number: 6.0 is a whole one.
+Whole = Annotated[int, BeforeValidator(lambda n: int(n) if isinstance(n, float) and n.is_integer() else n)]
 AccountId = Annotated[str, Path(max_length=100)]
 
 
@@ -61,10 +63,10 @@ class GrantForm(BaseModel):
 class LimitedKeyForm(KeyForm):
     """What a key is made with, its limits included."""
 
-    submits_per_minute: int | None = Field(
+    submits_per_minute: Whole | None = Field(
         default=None, ge=0, le=1_000_000, description="Null for the service's usual limit, 0 for none."
     )
-    concurrent_jobs: int | None = Field(
+    concurrent_jobs: Whole | None = Field(
         default=None, ge=0, le=1_000_000, description="Null for the service's usual limit, 0 for none."
     )
 

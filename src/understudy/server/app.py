@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from .. import __version__
-from ..accounts.idempotency import LONGEST_KEY
+from ..accounts.idempotency import KEY_PATTERN, LONGEST_KEY
 from ..settings import Settings
 from . import account, admin, characters, files, generations, health, models, requests, webhooks
 from .failures import BodyLimit, RequestId, install_failures
@@ -34,7 +34,7 @@ IDEMPOTENCY_KEY = {
     "in": "header",
     "required": False,
     "description": "The same request under the same key is carried out once and answered alike, for a day.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST_KEY, "pattern": "^[ -~]*$"},
+    "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST_KEY, "pattern": KEY_PATTERN},
 }
 
 

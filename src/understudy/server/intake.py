@@ -30,6 +30,8 @@ from .service import Service
 
 Form = TypeVar("Form", bound=BaseModel)
 
+IDEMPOTENCY_KEY = "idempotency-key"
+
 CHARACTER_PREFIX = "character:"
 
 FORM_FIELDS = 64
@@ -94,8 +96,11 @@ async def read_request(request: Request, service: Service, key: Key, *, keep: bo
     _check_pose_names(parameters)
     intake = Intake(parameters, warnings)
     sources = _parse_pictures(parameters, attachments)
-    if keep:
-        intake.once = await check_once(request, service, key, _describe_asked(parameters, sources))
+    if IDEMPOTENCY_KEY in request.headers:
+        once = read_once(request, key, _describe_asked(parameters, sources))
+        if keep:
+            await service.idempotency.check(once)
+            intake.once = once
     try:
         for name, source in sources.items():
             if isinstance(source, InlinePicture):
@@ -138,12 +143,21 @@ async def check_once(request: Request, service: Service, key: Key, asked: Any) -
         Conflict: its key was used for another request (`idempotency_key_reused`).
         InvalidRequest: its key is none.
     """
-    header = request.headers.get("idempotency-key")
-    if header is None:
+    if IDEMPOTENCY_KEY not in request.headers:
         return None
-    once = make_key(key.account_id, header, f"{request.method} {request.url.path}", asked)
+    once = read_once(request, key, asked)
     await service.idempotency.check(once)
     return once
+
+
+def read_once(request: Request, key: Key, asked: Any) -> IdempotencyKey:
+    """The idempotency key that a request carries, with what is asked.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
+    route = f"{request.method} {request.url.path}"
+    return make_key(key.account_id, request.headers[IDEMPOTENCY_KEY], route, asked)
 
 
 async def forget_files(service: Service, files: Sequence[StoredFile]) -> None:

@@ -112,7 +112,7 @@ def _toon_checkpoint() -> Checkpoint:
             empty_skeleton=True,
             half_precision=False,
             # The mean cosine of two different drawn characters, 60 held-out ones, all pairs.
-            likeness_floor=0.08,
+            likeness_floor=0.18,
             small_networks=True,
             picture_bytes=64 * 2**20,
         ),

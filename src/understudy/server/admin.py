@@ -35,7 +35,11 @@ from .pages import Cursor, Limit, read_cursor
 router = APIRouter(prefix="/v1/admin", tags=["Admin"])
 
 # JSON has one kind of number: 6.0 is a whole one.
-Whole = Annotated[int, BeforeValidator(lambda n: int(n) if isinstance(n, float) and n.is_integer() else n)]
+OwnLimit = Annotated[
+    int,
+    Field(ge=0, le=1_000_000),
+    BeforeValidator(lambda n: int(n) if isinstance(n, float) and n.is_integer() else n),
+]
 AccountId = Annotated[str, Path(max_length=100)]
 
 
@@ -63,11 +67,11 @@ class GrantForm(BaseModel):
 class LimitedKeyForm(KeyForm):
     """What a key is made with, its limits included."""
 
-    submits_per_minute: Whole | None = Field(
-        default=None, ge=0, le=1_000_000, description="Null for the service's usual limit, 0 for none."
+    submits_per_minute: OwnLimit | None = Field(
+        default=None, description="Null for the service's usual limit, 0 for none."
     )
-    concurrent_jobs: Whole | None = Field(
-        default=None, ge=0, le=1_000_000, description="Null for the service's usual limit, 0 for none."
+    concurrent_jobs: OwnLimit | None = Field(
+        default=None, description="Null for the service's usual limit, 0 for none."
     )
 
 

@@ -28,7 +28,7 @@ def test_migrating_again_changes_nothing(tmp_path):
     migrate_database(tmp_path)
     path = tmp_path / "understudy.sqlite3"
     with sqlite3.connect(path) as connection:
-        connection.execute("INSERT INTO accounts VALUES ('a', 'first', 1.0)")
+        connection.execute("INSERT INTO accounts (id, name, created_at) VALUES ('a', 'first', 1.0)")
     connection.close()
     migrate_database(tmp_path)
     with sqlite3.connect(path) as connection:
@@ -52,7 +52,10 @@ def add(name: str, *, fail: bool = False):
 
     def change(connection) -> int:
         count = connection.scalar(text("SELECT count(*) FROM accounts"))
-        connection.execute(text("INSERT INTO accounts VALUES (:id, :id, :at)"), {"id": name, "at": count})
+        connection.execute(
+            text("INSERT INTO accounts (id, name, created_at) VALUES (:id, :id, :at)"),
+            {"id": name, "at": count},
+        )
         if fail:
             raise ZeroDivisionError
         return count
@@ -136,7 +139,7 @@ def test_no_error_carries_a_statement_s_values(tmp_path):
             values = {"a": "my secret prompt", "b": None}
             await database.write(
                 lambda connection: connection.execute(
-                    text("INSERT INTO accounts VALUES (:a, :a, :b)"), values
+                    text("INSERT INTO accounts (id, name, created_at) VALUES (:a, :a, :b)"), values
                 )
             )
         except Exception as error:

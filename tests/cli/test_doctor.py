@@ -97,7 +97,7 @@ def folder(tmp_path) -> Path:
     (folder / "files" / "one.png").write_bytes(b"a picture")
     change(
         folder,
-        "INSERT INTO accounts VALUES ('a', 'first', 1)",
+        "INSERT INTO accounts (id, name, created_at) VALUES ('a', 'first', 1)",
         "INSERT INTO files VALUES ('one.png', 'a', 'upload', NULL, 'image/png', 9, 1, NULL)",
     )
     return folder

@@ -176,8 +176,11 @@ def folder(tmp_path) -> Path:
     migrate_database(folder)
     (folder / "files").mkdir()
     with closing(sqlite3.connect(folder / DATABASE)) as database, database:
-        database.execute("INSERT INTO accounts VALUES ('a', 'first', 1)")
-        database.execute("INSERT INTO keys VALUES ('k', 'a', 'first', 'us_1234567', 'digest', 1, NULL)")
+        database.execute("INSERT INTO accounts (id, name, created_at) VALUES ('a', 'first', 1)")
+        database.execute(
+            "INSERT INTO keys (id, account_id, name, prefix, digest, created_at)"
+            " VALUES ('k', 'a', 'first', 'us_1234567', 'digest', 1)"
+        )
         database.execute(
             "INSERT INTO jobs (id, account_id, key_id, model, parameters, inputs, seed, warnings, status,"
             " version, stage, step, steps, turn, token, attempts, created_at) VALUES"
@@ -279,7 +282,7 @@ def test_what_was_deleted_is_not_in_the_backup(folder, tmp_path):
         # Some builds of SQLite write over what is deleted, others leave it in the file.
         database.execute("PRAGMA secure_delete = OFF")
         rows = [(f"a-secret-prompt-{number}", number) for number in range(300)]
-        database.executemany("INSERT INTO accounts VALUES (?1, ?1, ?2)", rows)
+        database.executemany("INSERT INTO accounts (id, name, created_at) VALUES (?1, ?1, ?2)", rows)
         database.execute("DELETE FROM accounts WHERE id <> 'a'")
     assert b"a-secret-prompt" in (folder / DATABASE).read_bytes()
     write_backup(folder, tmp_path / "backup.tar")

@@ -52,7 +52,7 @@ def test_errors_in_latents_are_mended(autoencoder, reference):
     noise = 0.25 * torch.randn(latents.shape, generator=torch.Generator().manual_seed(1))
     clean, noisy = (autoencoder.decode(some).sample for some in (latents, latents + noise))
     plain, spoilt = (autoencoder.decode_preview(some) for some in (latents, latents + noise))
-    assert (noisy - clean).square().mean() < 0.5 * (spoilt - plain).square().mean()
+    assert (noisy - clean).square().mean() < 0.75 * (spoilt - plain).square().mean()
 
 
 def test_the_config_tells_a_pipeline_its_scale(autoencoder):

@@ -21,7 +21,7 @@ NOWHERE = ("sdxl_model", "sdxl_controlnet", "sdxl_ip_adapter", "sdxl_vae")
 
 
 def make_task(task_id: str = "t", **values) -> Task:
-    return Task(**{"id": task_id, "prompt": "a hero", "reference": "hero.png", **values})
+    return Task(**{"id": task_id, "prompt": "a hero", "references": ["hero.png"], **values})
 
 
 def make_run(tasks: list[Task], size: int = 64) -> Run:

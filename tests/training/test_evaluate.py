@@ -212,7 +212,7 @@ def test_an_artist_draws_once_and_keeps_it(tmp_path):
     assert kept.stat().st_mtime_ns == written
     assert again.tobytes() == first.tobytes()
     assert tell_seconds(again) > 0
-    for change in ({"steps": 3}, {"prompt": "a hat"}, {"reference": CASES[1].draw_reference()}):
+    for change in ({"steps": 3}, {"prompt": "a hat"}, {"references": [CASES[1].draw_reference()]}):
         artist.draw([replace(request, **change)])
     assert len(list(tmp_path.iterdir())) == 4
     assert artist.reconstruct(CASES[0].draw_truth()).size == (SIDE, SIDE)

@@ -30,7 +30,7 @@ from .reconstruction import (
     prepare_crops,
     prepare_pictures,
 )
-from .trainer import Trainer, add_compile_option
+from .trainer import Trainer, add_training_options
 
 HELD_OUT_SEED = 10**9
 """The first seed of what is measured on; training never comes so far."""
@@ -156,23 +156,12 @@ def keep(trainer: Trainer, fitted: torch.Tensor, held_out: Entry) -> None:
 
 def _read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, default=Path("build/toon/autoencoder"))
+    add_training_options(
+        parser, "autoencoder", batch=8, learning_rate=3e-3, pool=2000, refresh=12.0, measure_every=10.0
+    )
     parser.add_argument("--predictions", type=Path, help="go on with the decoder from these latents")
     parser.add_argument("--model", type=Path, default=Path("build/toon/autoencoder/model"))
-    parser.add_argument("--minutes", type=float, required=True, help="the whole training, all sittings")
-    parser.add_argument("--sitting-minutes", type=float, default=float("inf"), help="stop after these")
-    parser.add_argument("--measure-every", type=float, default=10.0, help="minutes")
-    parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--side", type=int, default=CANVAS // 2, help="of a piece, pixels of the canvas")
-    parser.add_argument("--learning-rate", type=float, default=3e-3)
-    parser.add_argument(
-        "--pool", type=int, default=2000, help="pieces that are drawn and replayed, 1 MB each"
-    )
-    parser.add_argument("--refresh", type=float, default=12.0, help="pieces a second that are replaced")
-    parser.add_argument("--workers", type=int, default=1, help="processes that draw")
-    parser.add_argument("--threads", type=int, default=0, help="torch's; 0: its own choice")
-    parser.add_argument("--seed", type=int, default=0)
-    add_compile_option(parser)
     return parser.parse_args()
 
 

@@ -32,7 +32,7 @@ from .networks import (
 )
 from .samples import choose_shape
 from .team import add_processes_option, number_process, wait_for_all, work_together
-from .trainer import Trainer, add_compile_option
+from .trainer import Trainer, add_training_options
 
 MEASURE_EVERY_MINUTES = 15
 """Training minutes from one sample grid and checkpoint to the next."""
@@ -199,24 +199,19 @@ def load_denoiser(folder: Path) -> tuple[Denoiser, CLIPTokenizer]:
 
 def _read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, default=Path("build/toon/denoiser"))
+    add_training_options(
+        parser,
+        "denoiser",
+        batch=32,
+        learning_rate=2e-3,
+        pool=12_000,
+        refresh=8.0,
+        measure_every=MEASURE_EVERY_MINUTES,
+    )
+    add_processes_option(parser)
     parser.add_argument("--autoencoder", type=Path, default=Path("build/toon/autoencoder/model"))
     parser.add_argument("--encoders", type=Path, default=Path("build/toon/encoders"))
-    parser.add_argument("--minutes", type=float, required=True, help="the whole training, all sittings")
-    parser.add_argument("--sitting-minutes", type=float, default=float("inf"), help="stop after these")
-    parser.add_argument("--measure-every", type=float, default=MEASURE_EVERY_MINUTES, help="minutes")
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--average-decay", type=float, default=0.999)
-    parser.add_argument(
-        "--pool", type=int, default=12_000, help="entries of 0.4 MB that are rendered and replayed"
-    )
-    parser.add_argument("--refresh", type=float, default=8.0, help="entries a second that are replaced")
-    parser.add_argument("--workers", type=int, default=1, help="processes that render")
-    parser.add_argument("--threads", type=int, default=0, help="torch's; 0: its own choice")
-    parser.add_argument("--seed", type=int, default=0)
-    add_compile_option(parser)
-    add_processes_option(parser)
     return parser.parse_args()
 
 

@@ -9,7 +9,6 @@ import argparse
 from collections.abc import Sequence
 from copy import deepcopy
 from functools import partial
-from pathlib import Path
 
 import numpy
 import torch
@@ -21,7 +20,7 @@ from .groups import Arrays, draw_figure, join_arrays, join_groups
 from .muon import Muon
 from .pool import Pool
 from .poses import HELD_OUT_FAMILIES, TRAINING_FAMILIES
-from .trainer import Trainer, add_compile_option, count_time
+from .trainer import Trainer, add_training_options, count_time
 
 HELD_OUT_SEED = 10**9
 """The first seed of what is measured on; training never comes so far."""
@@ -98,19 +97,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, default=Path("build/toon/detector"))
-    parser.add_argument("--minutes", type=float, required=True, help="the whole training, all sittings")
-    parser.add_argument("--sitting-minutes", type=float, default=float("inf"), help="stop after these")
-    parser.add_argument("--measure-every", type=float, default=5.0, help="minutes")
+    add_training_options(parser, "detector", batch=16, learning_rate=2e-3, pool=12_000, refresh=10.0)
     parser.add_argument("--measured", type=int, default=400, help="held-out drawings of each kind")
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
-    parser.add_argument("--pool", type=int, default=12_000, help="drawings that are made and replayed")
-    parser.add_argument("--refresh", type=float, default=10.0, help="drawings a second that are replaced")
-    parser.add_argument("--workers", type=int, default=1, help="processes that draw")
-    parser.add_argument("--threads", type=int, default=0, help="torch's; 0: its own choice")
-    parser.add_argument("--seed", type=int, default=0)
-    add_compile_option(parser)
     return parser.parse_args(arguments)
 
 

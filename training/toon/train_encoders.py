@@ -39,7 +39,7 @@ from .pool import Pool
 from .poses import VIEWS, make_pose
 from .pretraining import ImagePretraining, TextPretraining, prepare_pictures
 from .tokenizer import make_tokenizer
-from .trainer import Trainer, add_compile_option, count_time
+from .trainer import Trainer, add_training_options, count_time
 
 HELD_OUT_SEED = 10**9
 """The first seed of what is measured on; training never comes so far."""
@@ -199,20 +199,9 @@ def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         default=Path("build/toon/denoiser/networks"),
         help="where the image encoder is whose identities are trained",
     )
-    parser.add_argument("--folder", type=Path, default=Path("build/toon/encoders"))
-    parser.add_argument("--minutes", type=float, required=True, help="the whole training, all sittings")
-    parser.add_argument("--sitting-minutes", type=float, default=float("inf"), help="stop after these")
-    parser.add_argument("--measure-every", type=float, default=5.0, help="minutes")
+    add_training_options(parser, "encoders", batch=32, learning_rate=2e-3, pool=8000, refresh=4.0)
     parser.add_argument("--measured", type=int, default=400, help="held-out drawings or prompts")
     parser.add_argument("--lineups", type=int, default=50, help="held-out characters to find among 50")
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
-    parser.add_argument("--pool", type=int, default=8000, help="groups that are drawn and replayed")
-    parser.add_argument("--refresh", type=float, default=4.0, help="groups a second that are replaced")
-    parser.add_argument("--workers", type=int, default=1, help="processes that draw")
-    parser.add_argument("--threads", type=int, default=0, help="torch's; 0: its own choice")
-    parser.add_argument("--seed", type=int, default=0)
-    add_compile_option(parser)
     return parser.parse_args(arguments)
 
 

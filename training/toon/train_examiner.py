@@ -8,10 +8,8 @@ figure.
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 import numpy
 import torch
@@ -21,7 +19,7 @@ from .examiner_training import ExaminerTraining, draw_group, measure_examiner, p
 from .groups import GROUP, Arrays, join_arrays, join_groups
 from .muon import Muon
 from .pool import Pool
-from .trainer import Trainer, add_compile_option, count_time
+from .trainer import Trainer, add_training_options, count_time
 
 HELD_OUT_SEED = -(10**9)
 """The last seed of what is measured on; a pool's seeds are not below 0."""
@@ -99,19 +97,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, default=Path("build/toon/examiner"))
-    parser.add_argument("--minutes", type=float, required=True, help="the whole training, all sittings")
-    parser.add_argument("--sitting-minutes", type=float, default=math.inf, help="stop after these")
-    parser.add_argument("--measure-every", type=float, default=5.0, help="minutes")
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--learning-rate", type=float, default=1e-2)
+    add_training_options(parser, "examiner", batch=32, learning_rate=1e-2, pool=4000, refresh=4.0)
     parser.add_argument("--measured", type=int, default=400, help="held-out drawings")
-    parser.add_argument("--pool", type=int, default=4000, help="groups that are drawn and replayed")
-    parser.add_argument("--refresh", type=float, default=4.0, help="groups a second that are replaced")
-    parser.add_argument("--workers", type=int, default=1, help="processes that draw")
-    parser.add_argument("--threads", type=int, default=0, help="torch's; 0: its own choice")
-    parser.add_argument("--seed", type=int, default=0)
-    add_compile_option(parser)
     return parser.parse_args(arguments)
 
 

@@ -213,8 +213,28 @@ class Trainer:
             tensor.copy_(value)
 
 
-def add_compile_option(parser: argparse.ArgumentParser) -> None:
-    """Give a training the option `--compile`, which is on by default where there is a compiler."""
+def add_training_options(
+    parser: argparse.ArgumentParser,
+    folder: str,
+    *,
+    batch: int,
+    learning_rate: float,
+    pool: int,
+    refresh: float,
+    measure_every: float = 5.0,
+) -> None:
+    """Give a training the options that all have, with its own defaults."""
+    parser.add_argument("--folder", type=Path, default=Path("build/toon") / folder)
+    parser.add_argument("--minutes", type=float, required=True, help="the whole training, all sittings")
+    parser.add_argument("--sitting-minutes", type=float, default=math.inf, help="stop after these")
+    parser.add_argument("--measure-every", type=float, default=measure_every, help="minutes")
+    parser.add_argument("--batch", type=int, default=batch)
+    parser.add_argument("--learning-rate", type=float, default=learning_rate)
+    parser.add_argument("--pool", type=int, default=pool, help="entries that are drawn and replayed")
+    parser.add_argument("--refresh", type=float, default=refresh, help="entries a second that are replaced")
+    parser.add_argument("--workers", type=int, default=1, help="processes that draw")
+    parser.add_argument("--threads", type=int, default=0, help="torch's; 0: its own choice")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--compile",
         action=argparse.BooleanOptionalAction,

@@ -55,6 +55,12 @@ def service(start_service: Callable[..., RunningService]) -> RunningService:
 
 
 @pytest.fixture(scope="session")
+def billing_service(start_service: Callable[..., RunningService]) -> RunningService:
+    """A service with the null engine whose pictures cost credits; its first key may do everything."""
+    return start_service(engine="null", credits="on", bad_keys_per_minute=20, fetch_allowed_hosts="127.0.0.1")
+
+
+@pytest.fixture(scope="session")
 def toon_service(start_service: Callable[..., RunningService]) -> RunningService:
     """A service with the embedded engine, which may fetch from loopback."""
     return start_service(engine="toon", fetch_allowed_hosts="127.0.0.1")

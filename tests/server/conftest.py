@@ -37,12 +37,6 @@ def body(picture_path: Path) -> dict[str, Any]:
     return {"prompt": "a hero in a red coat", "ip_image": f"data:image/png;base64,{picture}", "seed": 7}
 
 
-@pytest.fixture(scope="session")
-def billing_service(start_service) -> RunningService:
-    """A service with the null engine whose pictures cost credits; its first key may do everything."""
-    return start_service(engine="null", credits="on", bad_keys_per_minute=20, fetch_allowed_hosts="127.0.0.1")
-
-
 @pytest.fixture
 def admin(billing_service: RunningService) -> Iterator[httpx2.Client]:
     """A client that may see and change every account of the billing service."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -104,6 +104,9 @@ class AsyncClient:
     async def submit_async(self, slug: str, **parameters: Any) -> AwaitableJob:
         return AwaitableJob(self, await self._drive(self._calls.submit(slug, parameters)))
 
+    async def dry_run(self, slug: str, **parameters: Any) -> dict[str, Any]:
+        return await self._drive(self._calls.dry_run(slug, parameters))
+
     def job(self, request_id: str) -> AwaitableJob:
         return AwaitableJob(self, self._calls.address(request_id))
 
@@ -136,6 +139,46 @@ class AsyncClient:
 
     async def delete_character(self, name: str) -> None:
         await self._drive(self._calls.delete("/v1/characters", name))
+
+    async def credits(self) -> float:
+        return await self._drive(self._calls.read_credits())
+
+    async def ledger(self, limit: int = 50, cursor: str | None = None) -> dict[str, Any]:
+        query = {"limit": limit, "cursor": cursor}
+        return await self._drive(self._calls.read_object("/v1/credits", query=query))
+
+    async def usage(self, days: int = 30) -> list[dict[str, Any]]:
+        return await self._drive(self._calls.read_list("/v1/usage", "usage", {"days": days}))
+
+    async def keys(self) -> list[dict[str, Any]]:
+        return await self._drive(self._calls.read_list("/v1/keys", "keys"))
+
+    async def create_key(
+        self,
+        name: str,
+        scopes: Sequence[str] | None = None,
+        models: Sequence[str] | None = None,
+        expires_in_seconds: float | None = None,
+    ) -> dict[str, Any]:
+        return await self._drive(self._calls.create_key(name, scopes, models, expires_in_seconds))
+
+    async def revoke_key(self, key_id: str) -> None:
+        await self._drive(self._calls.delete("/v1/keys", key_id))
+
+    async def webhook_secret(self) -> str:
+        return await self._drive(self._calls.read_webhook_secret())
+
+    async def rotate_webhook_secret(self) -> str:
+        return await self._drive(self._calls.rotate_webhook_secret())
+
+    async def webhooks(
+        self, limit: int = 50, cursor: str | None = None, state: str | None = None
+    ) -> dict[str, Any]:
+        query = {"limit": limit, "cursor": cursor, "state": state}
+        return await self._drive(self._calls.read_object("/v1/webhooks/deliveries", query=query))
+
+    async def replay_webhook(self, webhook_id: str) -> dict[str, Any]:
+        return await self._drive(self._calls.replay_webhook(webhook_id))
 
     async def close(self) -> None:
         await self._http.aclose()

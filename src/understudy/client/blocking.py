@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -166,6 +166,14 @@ class Client:
         """
         return Job(self, self._drive(self._calls.submit(slug, parameters)))
 
+    def dry_run(self, slug: str, **parameters: Any) -> dict[str, Any]:
+        """Have a request checked and its `cost` in credits told; no job is made.
+
+        Raises:
+            InvalidRequest: a parameter is wrong; `field` names it.
+        """
+        return self._drive(self._calls.dry_run(slug, parameters))
+
     def job(self, request_id: str) -> Job:
         """The handle of a request that was submitted before; nothing is sent."""
         return Job(self, self._calls.address(request_id))
@@ -233,6 +241,83 @@ class Client:
             NotFound: there is no character of this name.
         """
         self._drive(self._calls.delete("/v1/characters", name))
+
+    def credits(self) -> float:
+        """What the account has left, in credits; what is held for requests under way is not in it."""
+        return self._drive(self._calls.read_credits())
+
+    def ledger(self, limit: int = 50, cursor: str | None = None) -> dict[str, Any]:
+        """One page of the `entries` that the account's credits are the sum of, newest first.
+
+        `limit` is 1 to 200, `cursor` the `next` of the page before.
+        """
+        query = {"limit": limit, "cursor": cursor}
+        return self._drive(self._calls.read_object("/v1/credits", query=query))
+
+    def usage(self, days: int = 30) -> list[dict[str, Any]]:
+        """What the account's requests came to, by `day` (in UTC) and `model`, the newest first.
+
+        `days` is 1 to 366, today included. Each entry has `completed`, `failed`, `pictures`,
+        `inference_seconds` and `cost` in credits.
+        """
+        return self._drive(self._calls.read_list("/v1/usage", "usage", {"days": days}))
+
+    def keys(self) -> list[dict[str, Any]]:
+        """The account's keys, oldest first, revoked ones too; none tells the key itself."""
+        return self._drive(self._calls.read_list("/v1/keys", "keys"))
+
+    def create_key(
+        self,
+        name: str,
+        scopes: Sequence[str] | None = None,
+        models: Sequence[str] | None = None,
+        expires_in_seconds: float | None = None,
+    ) -> dict[str, Any]:
+        """Make a key of the account; its `key` is told only now.
+
+        `scopes` are some of generate, read and admin, the first two if none are given; `models`
+        are slugs, None for every model. It can do no more than the key that asks for it.
+
+        Raises:
+            Forbidden: it would.
+            Conflict: the account has as many keys as it may have.
+        """
+        return self._drive(self._calls.create_key(name, scopes, models, expires_in_seconds))
+
+    def revoke_key(self, key_id: str) -> None:
+        """Revoke a key of the account by its `id`; it stops working within a second.
+
+        Raises:
+            NotFound: there is no such key.
+        """
+        self._drive(self._calls.delete("/v1/keys", key_id))
+
+    def webhook_secret(self) -> str:
+        """What the account's webhooks are signed with: give it to a library of Standard Webhooks."""
+        return self._drive(self._calls.read_webhook_secret())
+
+    def rotate_webhook_secret(self) -> str:
+        """Make a new secret and return it; the one before signs beside it for a day."""
+        return self._drive(self._calls.rotate_webhook_secret())
+
+    def webhooks(
+        self, limit: int = 50, cursor: str | None = None, state: str | None = None
+    ) -> dict[str, Any]:
+        """One page of the account's webhook `deliveries` with their attempts, newest first.
+
+        `limit` is 1 to 200, `cursor` the `next` of the page before, `state` one of pending,
+        delivered, failed.
+        """
+        query = {"limit": limit, "cursor": cursor, "state": state}
+        return self._drive(self._calls.read_object("/v1/webhooks/deliveries", query=query))
+
+    def replay_webhook(self, webhook_id: str) -> dict[str, Any]:
+        """Deliver a webhook once more, now, under the same id; return the delivery.
+
+        Raises:
+            NotFound: there is no such delivery.
+        """
+        return self._drive(self._calls.replay_webhook(webhook_id))
 
     def close(self) -> None:
         """Close the connections; the client cannot be used afterwards."""

@@ -6,11 +6,12 @@ Here stand the routes and the meaning of their answers; sending, retrying and sl
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,12 @@ class Calls:
         ):
             raise _unexpected(response)
         return answer
+
+    def dry_run(self, slug: str, parameters: Mapping[str, Any]) -> Steps[dict[str, Any]]:
+        """POST /v2/{slug}?dry_run=true: what the request would cost."""
+        body = yield Work(lambda: encode_parameters(parameters))
+        response = yield from send_patiently(self._post(f"/v2/{_quoted(slug)}?dry_run=true", body))
+        return _read_object(response)
 
     def run_sync(self, slug: str, parameters: Mapping[str, Any]) -> Steps[PictureAnswer]:
         """POST /v1/{slug}: the picture itself."""
@@ -201,17 +208,48 @@ class Calls:
         response = yield from send_patiently(self._get(self._url(path, name), params))
         return _read_object(response)
 
-    def read_list(self, path: str, name: str) -> Steps[list[dict[str, Any]]]:
+    def read_list(
+        self, path: str, name: str, query: Mapping[str, Any] | None = None
+    ) -> Steps[list[dict[str, Any]]]:
         """GET a route that answers with a list under `name`."""
-        response = yield from send_patiently(self._get(self._url(path)))
-        items = _read_object(response).get(name)
-        if not isinstance(items, list):
-            raise _unexpected(response)
-        return items
+        response = yield from send_patiently(self._get(self._url(path), query))
+        return _read_field(response, name, list)
 
     def delete(self, path: str, name: str) -> Steps[None]:
         """DELETE one thing of a route by its name."""
         yield from send_patiently(self._send("DELETE", self._url(path, name)))
+
+    def read_credits(self) -> Steps[float]:
+        """GET /v1/get-user-credits: what the account has left."""
+        response = yield from send_patiently(self._get(self._url("/v1/get-user-credits")))
+        return float(_read_field(response, "credits", int | float))
+
+    def create_key(
+        self,
+        name: str,
+        scopes: Sequence[str] | None,
+        models: Sequence[str] | None,
+        expires_in_seconds: float | None,
+    ) -> Steps[dict[str, Any]]:
+        """POST /v1/keys: the new key; what is None is the service's to choose."""
+        asked = {"name": name, "scopes": scopes, "models": models, "expires_in_seconds": expires_in_seconds}
+        body = json.dumps({field: value for field, value in asked.items() if value is not None})
+        return _read_object((yield from send_patiently(self._post("/v1/keys", body.encode()))))
+
+    def read_webhook_secret(self) -> Steps[str]:
+        """GET the secret that signs the account's webhooks."""
+        response = yield from send_patiently(self._get(self._url("/v1/webhooks/secret")))
+        return _read_field(response, "secret", str)
+
+    def rotate_webhook_secret(self) -> Steps[str]:
+        """POST /v1/webhooks/secret/rotate: the new secret."""
+        response = yield from send_patiently(self._post("/v1/webhooks/secret/rotate", b""))
+        return _read_field(response, "secret", str)
+
+    def replay_webhook(self, webhook_id: str) -> Steps[dict[str, Any]]:
+        """POST a delivery's replay route: the delivery."""
+        path = f"/v1/webhooks/deliveries/{_quoted(webhook_id)}/replay"
+        return _read_object((yield from send_patiently(self._post(path, b""))))
 
     def upload(self, picture: Any) -> Steps[str]:
         """POST /upload-asset: the URL of the uploaded picture."""
@@ -224,8 +262,8 @@ class Calls:
             )
         body = yield Work(lambda: encode_parameters({"data_urls": [data_uri]}))
         response = yield from send_patiently(self._post("/upload-asset", body))
-        urls = _read_object(response).get("file_urls")
-        if not (isinstance(urls, list) and urls and isinstance(urls[0], str)):
+        urls = _read_field(response, "file_urls", list)
+        if not (urls and isinstance(urls[0], str)):
             raise _unexpected(response)
         return urls[0]
 
@@ -275,6 +313,13 @@ def _read_object(response: httpx2.Response) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise _unexpected(response)
     return body
+
+
+def _read_field(response: httpx2.Response, name: str, kind: Any) -> Any:
+    value = _read_object(response).get(name)
+    if not isinstance(value, kind):
+        raise _unexpected(response)
+    return value
 
 
 def _unexpected(response: httpx2.Response) -> ServiceError:

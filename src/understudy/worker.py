@@ -28,7 +28,8 @@ from PIL import Image
 
 from .content_policy import ContentBlocked, PromptPolicy
 from .engines import DrawRequest, DrawResult, Engine, EngineError, load_engine
-from .engines.detector import PoseDetector, is_detector_installed, load_detector
+from .engines.detector import PoseDetector
+from .engines.pose_finder import PoseFinder
 from .errors import UnderstudyError
 from .executors.inbox import Inbox
 from .executors.messages import (
@@ -46,15 +47,7 @@ from .executors.messages import (
 from .logs import start_logging
 from .parameters import MAX_SEED
 from .pictures import encode_picture, encode_preview
-from .pose.reading import read_skeleton
-from .pose.scores import score_pck
-from .pose.skeleton import (
-    Skeleton,
-    fit_skeleton,
-    read_keypoints,
-    scale_to_canvas,
-    visible_keypoints,
-)
+from .pose.skeleton import Skeleton, fit_skeleton, place_skeleton, read_keypoints, scale_to_canvas
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -133,9 +126,7 @@ class Worker:
         self._policy = policy or PromptPolicy()
         self._classifier = classifier
         self._passed: set[str] = set()
-        self._detector = detector
-        self._scores_poses = bool(engine.detector or detector) or is_detector_installed()
-        self._last_pose_picture: tuple[str, Skeleton] | None = None
+        self._poses = PoseFinder(engine.detector, detector)
         self._files: Mapping[str, bytes] = {}
         self._opened: dict[str, Image.Image] = {}
         self._begun: dict[str, _Begun] = {}
@@ -250,7 +241,7 @@ class Worker:
         self._check_inputs(task)
         send(Step(task.id, 0, task.steps * task.candidates))
         request = self._read_request(task)
-        can_choose = self._engine.scores_likeness or self._can_score_pose(request.skeleton)
+        can_choose = self._engine.scores_likeness or self._poses.can_score(request.skeleton)
         candidates = task.candidates if can_choose else 1
         begun = _Begun(task, request, candidates, time.perf_counter() - started)
         self._begun[task.id] = begun
@@ -268,7 +259,7 @@ class Worker:
             seed=request.seed,
             picture=result.picture,
             likeness=None if likeness is None else round(likeness, 4),
-            pose=self._score_pose(request.skeleton, result.picture),
+            pose=self._poses.score(request.skeleton, result.picture),
             warnings=result.warnings,
         )
         begun.drawn += 1
@@ -388,30 +379,8 @@ class Worker:
         if task.pose_picture is None:
             return None
         picture = self._open_picture(task.pose_picture)
-        if self._last_pose_picture is None or self._last_pose_picture[0] != task.pose_picture:
-            skeleton = read_skeleton(picture)
-            if skeleton is None:
-                skeleton = self._detect_skeleton(picture)
-            # Pictures of one request come one after another with the same pose.
-            self._last_pose_picture = (task.pose_picture, skeleton)
-        return place_skeleton(self._last_pose_picture[1], picture.size, (task.width, task.height))
-
-    def _score_pose(self, wanted: Skeleton | None, picture: Image.Image) -> float | None:
-        """How well the drawn figure stands as wanted (PCK); None without a pose or a detector."""
-        if wanted is None or not self._can_score_pose(wanted):
-            return None
-        try:
-            found = (self._engine.detector or self._get_detector()).find_skeleton(picture)
-        except EngineError as error:
-            if error.code == "no_person_found":
-                return 0.0
-            # A detector that cannot be loaded is not tried again for every picture.
-            self._scores_poses = False
-            return None
-        return round(score_pck(found, wanted), 4)
-
-    def _can_score_pose(self, wanted: Skeleton | None) -> bool:
-        return self._scores_poses and wanted is not None and bool(visible_keypoints(wanted).any())
+        skeleton = self._poses.find(task.pose_picture, picture)
+        return place_skeleton(skeleton, picture.size, (task.width, task.height))
 
     def _open_picture(self, digest: str) -> Image.Image:
         """A picture of the present run; its pixels are read once, when they are first needed."""
@@ -420,26 +389,6 @@ class Worker:
             # The decoder's files are RGB already.
             self._opened[digest] = picture if picture.mode == "RGB" else picture.convert("RGB")
         return self._opened[digest]
-
-    def _detect_skeleton(self, picture: Image.Image) -> Skeleton:
-        """The skeleton of whoever is in a picture: a person, or a character as the engine draws them.
-
-        Raises:
-            EngineError: nobody is found, or there is no detector that works.
-        """
-        own = self._engine.detector
-        if own is None or self._detector is not None or is_detector_installed():
-            try:
-                return self._get_detector().find_skeleton(picture)
-            except EngineError:
-                if own is None:
-                    raise
-        return own.find_skeleton(picture)
-
-    def _get_detector(self) -> PoseDetector:
-        if self._detector is None:
-            self._detector = load_detector()
-        return self._detector
 
 
 def group_drawings(
@@ -470,13 +419,6 @@ def choose_candidate_seed(seed: int, number: int) -> int:
     Drawn alone, that seed gives that candidate's picture.
     """
     return (seed + CANDIDATE_STRIDE * number) % (MAX_SEED + 1)
-
-
-def place_skeleton(skeleton: Skeleton, size: tuple[int, int], canvas: tuple[int, int]) -> Skeleton:
-    """A skeleton in pixels of a picture, in pixels of a canvas that holds the whole picture centred."""
-    scale = min(canvas[0] / size[0], canvas[1] / size[1])
-    shift = ((canvas[0] - scale * size[0]) / 2, (canvas[1] - scale * size[1]) / 2, 0.0)
-    return skeleton * (scale, scale, 1.0) + shift
 
 
 def _claim_pipes() -> tuple[io.FileIO, io.FileIO]:

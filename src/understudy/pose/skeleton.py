@@ -105,6 +105,13 @@ def scale_to_fractions(keypoints: Skeleton, width: float, height: float) -> Skel
     return keypoints / (width, height, 1.0)
 
 
+def place_skeleton(skeleton: Skeleton, size: tuple[int, int], canvas: tuple[int, int]) -> Skeleton:
+    """A skeleton in pixels of a picture, in pixels of a canvas that holds the whole picture centred."""
+    scale = min(canvas[0] / size[0], canvas[1] / size[1])
+    shift = ((canvas[0] - scale * size[0]) / 2, (canvas[1] - scale * size[1]) / 2, 0.0)
+    return skeleton * (scale, scale, 1.0) + shift
+
+
 def mirror_skeleton(keypoints: Skeleton, width: float) -> Skeleton:
     """The skeleton as a mirror shows it: x counted from the other edge, left and right swapped."""
     mirrored = keypoints[list(MIRRORED)]

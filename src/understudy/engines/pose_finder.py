@@ -1,0 +1,72 @@
+"""Poses of pictures: of those that are given to be copied, and of those that were drawn.
+
+Two detectors may be there: the installed one, which knows people, and the engine's own, which knows
+characters as that engine draws them.
+"""
+
+from __future__ import annotations
+
+from PIL import Image
+
+from ..pose.reading import read_skeleton
+from ..pose.scores import score_pck
+from ..pose.skeleton import Skeleton, visible_keypoints
+from . import EngineError
+from .detector import PoseDetector, is_detector_installed, load_detector
+
+
+class PoseFinder:
+    """Finds skeletons in pictures, and tells how well a drawn figure stands as it should."""
+
+    def __init__(self, own: PoseDetector | None = None, detector: PoseDetector | None = None) -> None:
+        """`own` is the engine's; without a `detector` the installed one is loaded when it is needed."""
+        self._own = own
+        self._detector = detector
+        self._scores = bool(own or detector) or is_detector_installed()
+        self._last: tuple[str, Skeleton] | None = None
+
+    def find(self, digest: str, picture: Image.Image) -> Skeleton:
+        """The skeleton that a picture shows: drawn as a skeleton, or somebody who stands so.
+
+        It is (18, 3), in pixels of the picture. `digest` names the picture, and that of the last one
+        is not looked for again: pictures of one request come one after another with the same pose.
+
+        Raises:
+            EngineError: nobody is found (`no_person_found`), or there is no detector that works.
+        """
+        if self._last is None or self._last[0] != digest:
+            skeleton = read_skeleton(picture)
+            self._last = (digest, self._detect(picture) if skeleton is None else skeleton)
+        return self._last[1]
+
+    def can_score(self, wanted: Skeleton | None) -> bool:
+        """Whether there is a pose to compare with, and a detector to look with."""
+        return self._scores and wanted is not None and bool(visible_keypoints(wanted).any())
+
+    def score(self, wanted: Skeleton | None, picture: Image.Image) -> float | None:
+        """How well the figure in a picture stands as wanted, 0 to 1 (PCK); None where `can_score` is no."""
+        if wanted is None or not self.can_score(wanted):
+            return None
+        try:
+            found = (self._own or self._get_detector()).find_skeleton(picture)
+        except EngineError as error:
+            if error.code == "no_person_found":
+                return 0.0
+            # A detector that cannot be loaded is not tried again for every picture.
+            self._scores = False
+            return None
+        return round(score_pck(found, wanted), 4)
+
+    def _detect(self, picture: Image.Image) -> Skeleton:
+        if self._own is None or self._detector is not None or is_detector_installed():
+            try:
+                return self._get_detector().find_skeleton(picture)
+            except EngineError:
+                if self._own is None:
+                    raise
+        return self._own.find_skeleton(picture)
+
+    def _get_detector(self) -> PoseDetector:
+        if self._detector is None:
+            self._detector = load_detector()
+        return self._detector

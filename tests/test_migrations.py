@@ -29,6 +29,7 @@ import understudy
 from understudy import database as database_module
 from understudy.accounts.keys import KeyStore
 from understudy.database import Database, metadata, migrate_database
+from understudy.jobs.characters import CharacterStore
 from understudy.jobs.events import ChangeFeed
 from understudy.jobs.files import FileStore
 from understudy.jobs.store import Store
@@ -179,6 +180,20 @@ def test_a_database_of_every_revision_becomes_the_newest_with_its_rows(tmp_path,
     asyncio.run(read_with_stores(tmp_path / "data", rows))
 
 
+async def test_a_character_keeps_its_one_picture(tmp_path):
+    rows = make_database(tmp_path / "data", SCRIPTS, "0004")
+    migrate_database(tmp_path / "data")
+    database = Database.open(tmp_path / "data")
+    try:
+        store = CharacterStore(database)
+        for row in rows["characters"]:
+            found = vars(await store.find(row["account_id"], row["name"]))
+            file_name = row.pop("file_name")
+            assert found == {**row, "file_names": (file_name,), "negative_prompt": ""}
+    finally:
+        await database.close()
+
+
 def test_an_empty_folder_gets_the_newest(tmp_path):
     for _ in range(2):
         migrate_database(tmp_path / "data")
@@ -205,7 +220,7 @@ def test_a_later_revision_keeps_every_row(tmp_path, later, use_scripts):
 @pytest.mark.parametrize(
     ("body", "error"),
     [
-        ('op.execute("DELETE FROM characters WHERE rowid = 2")', AssertionError),
+        ('op.execute("DELETE FROM character_pictures WHERE rowid = 2")', AssertionError),
         ("op.execute(\"UPDATE keys SET digest = 'x' WHERE rowid = 1\")", AssertionError),
         ("op.add_column('jobs', sa.Column('extra', sa.Text()))", CommandError),
         ("op.drop_index('ix_jobs_waiting', 'jobs')", CommandError),

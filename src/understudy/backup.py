@@ -66,8 +66,14 @@ _UNFINISHED = b"A restore into this folder has not finished: empty the folder an
 _CHUNK = 1 << 20
 
 _NEEDED = """
-SELECT name FROM files WHERE name IN (SELECT file_name FROM characters) OR name IN (
-    SELECT atom FROM jobs, json_tree(jobs.inputs) WHERE jobs.ended_at IS NULL AND key = 'file')
+SELECT name FROM files WHERE kind = 'character' OR name IN (
+    SELECT atom FROM jobs, json_tree(jobs.inputs)
+    WHERE jobs.ended_at IS NULL AND (key = 'file' OR path LIKE '%.files'))
+"""
+_FORGET_UNSEEN = """
+DELETE FROM characters WHERE NOT EXISTS (
+    SELECT * FROM character_pictures AS pictures
+    WHERE pictures.account_id = characters.account_id AND pictures.character_name = characters.name)
 """
 _KEPT = "SELECT name FROM files WHERE expires_at IS NULL OR expires_at > ?"
 
@@ -229,9 +235,7 @@ def _fill(archive: _Archive, data_dir: Path, copy_path: Path) -> tuple[dict[str,
             copy.execute("PRAGMA journal_mode = DELETE")
             _check_database(copy)
             gone = archive.add_pictures(_names(copy, _KEPT, time.time()))
-            for name in gone:
-                copy.execute("DELETE FROM characters WHERE file_name = ?", (name,))
-                copy.execute("UPDATE files SET expires_at = 0 WHERE name = ?", (name,))
+            _forget(copy, gone)
             copy.execute("VACUUM")
             (revision,) = copy.execute("SELECT version_num FROM alembic_version").fetchone()
             (jobs,) = copy.execute("SELECT count(*) FROM jobs").fetchone()
@@ -248,6 +252,15 @@ def _fill(archive: _Archive, data_dir: Path, copy_path: Path) -> tuple[dict[str,
     }
     archive.add_manifest(manifest)
     return manifest, sorted(lost)
+
+
+def _forget(copy: sqlite3.Connection, names: Iterable[str]) -> None:
+    """Have files swept after a restore; a character that has no picture left is none."""
+    for name in names:
+        copy.execute("UPDATE files SET expires_at = 0 WHERE name = ?", (name,))
+        if copy.execute("SELECT kind FROM files WHERE name = ?", (name,)).fetchone() == ("character",):
+            copy.execute("DELETE FROM character_pictures WHERE file_name = ?", (name,))
+            copy.execute(_FORGET_UNSEEN)
 
 
 def _copy_ahead(archive: _Archive, database: sqlite3.Connection) -> None:

@@ -28,6 +28,12 @@ DEFAULT_SEED = 4898558797
 PICTURE_FIELDS = ("ip_image", "input_image")
 """The parameters whose value is a picture."""
 
+CHARACTER_PREFIX = "character:"
+"""What stands before a saved character's name in place of a picture."""
+
+LONGEST_PROMPT = 2000
+"""The most characters of a prompt."""
+
 
 def _refuse_bool(value: Any) -> Any:
     # bool is an int to Python, but `steps: true` is a mistake, not one step.
@@ -56,7 +62,8 @@ def _check_url(text: str) -> str:
 Integer = Annotated[int, BeforeValidator(_refuse_bool)]
 Number = Annotated[float, BeforeValidator(_refuse_bool)]
 Strength = Annotated[float, Field(ge=0, le=1.5, allow_inf_nan=False), BeforeValidator(_refuse_bool)]
-Picture = Annotated[str, BeforeValidator(_strip)]
+Text = Annotated[str, BeforeValidator(_strip)]
+Picture = Text
 Coordinate = Annotated[float, Field(ge=-1, le=2, allow_inf_nan=False)]
 Keypoint = Annotated[list[Coordinate], Field(min_length=2, max_length=3)]
 Keypoints = Annotated[
@@ -90,11 +97,12 @@ class Parameters(BaseModel):
         "an uploaded file, or `character:<name>` for a saved character.",
         json_schema_extra={"format": "uri", "widget": "picture"},
     )
-    prompt: Annotated[str, BeforeValidator(_strip)] = Field(
-        min_length=1,
-        max_length=2000,
+    prompt: Text = Field(
+        default="",
+        max_length=LONGEST_PROMPT,
         title="Prompt",
-        description="Text prompt for image generation, 1 to 2000 characters.",
+        description="Text prompt for image generation, 1 to 2000 characters; may be left out with a saved "
+        "character that has one.",
         json_schema_extra={"widget": "text"},
     )
     input_image: Picture | None = Field(
@@ -117,11 +125,11 @@ class Parameters(BaseModel):
         description="A whole sheet: 1 to 24 poses, one picture each, all with the same seed.",
         json_schema_extra={"widget": "poses", "advanced": True},
     )
-    negative_prompt: Annotated[str, BeforeValidator(_strip)] = Field(
+    negative_prompt: Text = Field(
         default="",
-        max_length=2000,
+        max_length=LONGEST_PROMPT,
         title="Negative prompt",
-        description="Negative prompt to avoid certain elements.",
+        description="Negative prompt to avoid certain elements; if it is left out, a saved character's own.",
         json_schema_extra={"widget": "text"},
     )
     guidance_scale: Number = Field(
@@ -189,6 +197,12 @@ class Parameters(BaseModel):
     )
 
     @property
+    def character(self) -> str | None:
+        """The name of the saved character that is the reference; None when it is a picture."""
+        named = self.ip_image.startswith(CHARACTER_PREFIX)
+        return self.ip_image.removeprefix(CHARACTER_PREFIX) if named else None
+
+    @property
     def asked_poses(self) -> list[Pose | None]:
         """The poses asked for, one for each row of the sheet; `[None]` when none is named."""
         return list(self.poses) if self.poses is not None else [self.pose]
@@ -204,6 +218,8 @@ def parse_parameters(raw: Mapping[str, Any]) -> tuple[Parameters, list[str]]:
 
     Unknown fields are accepted and named in a warning. `null` means "not given" wherever a
     parameter is optional.
+
+    A request for a saved character may have no prompt, which is empty then: the character's own.
 
     Raises:
         InvalidRequest: a parameter is missing or out of range (`field` names it), or two
@@ -228,6 +244,10 @@ def name_unknown(raw: Mapping[str, Any], known: Container[str]) -> list[str]:
 def parameters_schema() -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of the parameters, self-contained; unknown fields are allowed."""
     schema = Parameters.model_json_schema()
+    # Of a picture alone nothing tells what to draw.
+    schema["required"].append("prompt")
+    del schema["properties"]["prompt"]["default"]
+    schema["properties"]["prompt"]["minLength"] = 1
     schema["description"] = "The parameters of one request; unknown ones are accepted and named in warnings."
     schema["additionalProperties"] = True
     schema.setdefault("examples", [_EXAMPLE])
@@ -248,6 +268,12 @@ _EXAMPLE = {
 
 
 def _check_together(parameters: Parameters) -> None:
+    if not parameters.prompt and parameters.character is None:
+        if "prompt" not in parameters.model_fields_set:
+            raise _missing("prompt")
+        raise InvalidRequest(
+            "The parameter prompt is not valid: it is empty.", code="invalid_parameter", field="prompt"
+        )
     ways = [name for name in ("input_image", "pose", "poses") if getattr(parameters, name) is not None]
     if len(ways) > 1:
         raise InvalidRequest(
@@ -264,13 +290,17 @@ def _check_together(parameters: Parameters) -> None:
         )
 
 
+def _missing(field: str | None) -> InvalidRequest:
+    return InvalidRequest(f"The parameter {field} is required.", code="missing_parameter", field=field)
+
+
 def _explain(error: ValidationError) -> InvalidRequest:
     """One sentence for the first thing that is wrong; never echoes the value (it may be a picture)."""
     first = error.errors(include_url=False, include_context=True, include_input=False)[0]
     location = first["loc"]
     field = str(location[0]) if location else None
     if first["type"] == "missing":
-        return InvalidRequest(f"The parameter {field} is required.", code="missing_parameter", field=field)
+        return _missing(field)
     if field in ("pose", "poses"):
         reason = "expected the name of a pose or 18 keypoints [x, y] with fractions of the picture"
         if field == "poses":

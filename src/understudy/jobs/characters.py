@@ -1,30 +1,59 @@
-"""Saved characters: a name of an account for a reference picture and its prompt."""
+"""Saved characters: a name of an account for reference pictures and the prompts that go with them."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from ..accounts.idempotency import IdempotencyKey, check_new, keep_answer
 from ..database import Database
-from ..errors import Conflict, NotFound
+from ..errors import Conflict, InvalidRequest, NotFound
 from .files import StoredFile, insert_files
-from .tables import characters, files
+from .tables import character_pictures, characters, files
+
+MOST_PICTURES = 8
+"""The most pictures of one character."""
+
+Answer = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Character:
-    """A character's row."""
+    """A character; `file_names` are its pictures, in their order."""
 
     account_id: str
     name: str
     prompt: str
-    file_name: str
+    negative_prompt: str
+    file_names: tuple[str, ...]
     created_at: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class CharacterChange:
+    """What is to be changed of a character; None stays as it is.
+
+    `file_names` are the pictures that it has from then on: its own, and `new_files`, whose bytes are
+    in the blob store already.
+    """
+
+    name: str | None = None
+    prompt: str | None = None
+    negative_prompt: str | None = None
+    file_names: tuple[str, ...] | None = None
+    new_files: Sequence[StoredFile] = field(default=())
+
+    def apply(self, character: Character) -> Character:
+        """The character after the change."""
+        names = ("name", "prompt", "negative_prompt", "file_names")
+        given = {name: value for name in names if (value := getattr(self, name)) is not None}
+        return replace(character, **given)
 
 
 class CharacterStore:
@@ -36,11 +65,11 @@ class CharacterStore:
     async def save(
         self,
         character: Character,
-        picture: StoredFile,
+        pictures: Sequence[StoredFile],
         once: IdempotencyKey | None = None,
-        answer: dict[str, Any] | None = None,
+        answer: Answer | None = None,
     ) -> None:
-        """Keep a character, whose picture is in the blob store already.
+        """Keep a character, whose pictures are in the blob store already.
 
         With `once` the `answer` to its request is kept.
 
@@ -54,24 +83,21 @@ class CharacterStore:
             if once is not None:
                 check_new(connection, once)
                 keep_answer(connection, once, 201, answer or {})
-            insert_files(connection, [picture])
-            connection.execute(insert(characters), [vars(character)])
+            insert_files(connection, pictures)
+            values = {name: value for name, value in vars(character).items() if name != "file_names"}
+            connection.execute(insert(characters), [values])
+            _insert_pictures(connection, character)
 
         try:
             await self.database.write(write)
         except IntegrityError:
-            raise Conflict(
-                f"There is a character named {character.name!r} already; "
-                "delete it first or choose another name.",
-                code="already_exists",
-                field="name",
-            ) from None
+            raise _name_taken(character.name) from None
 
     async def list(self, account_id: str) -> list[Character]:
         """An account's characters by name."""
-        query = select(characters).where(characters.c.account_id == account_id).order_by(characters.c.name)
-        rows = await self.database.read(lambda connection: connection.execute(query).all())
-        return [Character(**row._mapping) for row in rows]
+        values = {"account_id": account_id}
+        rows = await self.database.read(lambda connection: connection.execute(_find_all, values).all())
+        return [_read(of_name) for _, of_name in groupby(rows, key=lambda row: row.name)]
 
     async def find(self, account_id: str, name: str) -> Character:
         """One of an account's characters.
@@ -79,49 +105,145 @@ class CharacterStore:
         Raises:
             NotFound: the account has none of that name (`character_not_found`).
         """
-        query = select(characters).where(_named(account_id, name))
-        row = await self.database.read(lambda connection: connection.execute(query).one_or_none())
-        if row is None:
-            raise _not_found(name)
-        return Character(**row._mapping)
+        return await self.database.look(lambda connection: _find(connection, account_id, name))
+
+    async def update(
+        self,
+        account_id: str,
+        name: str,
+        change: CharacterChange,
+        *,
+        held_seconds: float,
+        describe: Callable[[Character], Answer],
+        once: IdempotencyKey | None = None,
+    ) -> Answer:
+        """Change a character; return what `describe` says of it after, which is kept with `once`.
+
+        A picture that it has no more goes when no job that was accepted can need it.
+
+        Raises:
+            NotFound: the account has none of that name (`character_not_found`).
+            Conflict: it has one of the new name (`already_exists`), or `once` is another request's.
+            InvalidRequest: a picture to be kept is its own no more (`invalid_picture`).
+            AnsweredBefore: the request was carried out before.
+        """
+
+        def write(connection: Connection) -> Answer:
+            if once is not None:
+                check_new(connection, once)
+            before = _find(connection, account_id, name)
+            after = change.apply(before)
+            connection.execute(
+                update(characters).where(*_named(account_id, name)),
+                {"name": after.name, "prompt": after.prompt, "negative_prompt": after.negative_prompt},
+            )
+            if after.file_names != before.file_names:
+                _check_own(after.file_names, [*before.file_names, *(file.name for file in change.new_files)])
+                insert_files(connection, change.new_files)
+                # They have its new name already.
+                _delete_pictures(connection, account_id, after.name)
+                _insert_pictures(connection, after)
+                _let_go(connection, set(before.file_names) - set(after.file_names), held_seconds)
+            answer = describe(after)
+            if once is not None:
+                keep_answer(connection, once, 200, answer)
+            return answer
+
+        try:
+            return await self.database.write(write)
+        except IntegrityError:
+            raise _name_taken(change.name or name) from None
 
     async def delete(self, account_id: str, name: str, held_seconds: float) -> None:
-        """Forget a character; its picture goes when no job that was accepted can need it any more.
+        """Forget a character; its pictures go when no job that was accepted can need them any more.
 
         Raises:
             NotFound: the account has none of that name (`character_not_found`).
         """
 
         def write(connection: Connection) -> None:
-            deleted = connection.execute(
-                delete(characters).where(_named(account_id, name)).returning(characters.c.file_name)
-            )
-            file_name = deleted.scalar_one_or_none()
-            if file_name is None:
-                raise _not_found(name)
-            connection.execute(
-                update(files)
-                .where(files.c.name == file_name)
-                .values(kind="deleted", expires_at=time.time() + held_seconds)
-            )
+            character = _find(connection, account_id, name)
+            _delete_pictures(connection, account_id, name)
+            connection.execute(delete(characters).where(*_named(account_id, name)))
+            _let_go(connection, character.file_names, held_seconds)
 
         await self.database.write(write)
 
 
-def new_character(name: str, prompt: str, picture: StoredFile) -> Character:
-    """A character that is not in the database yet."""
-    return Character(
-        account_id=picture.account_id,
-        name=name,
-        prompt=prompt,
-        file_name=picture.name,
-        created_at=time.time(),
-    )
+# Within a transaction.
+
+_with_pictures = select(characters, character_pictures.c.file_name).join(character_pictures)
+_find_all = _with_pictures.where(characters.c.account_id == bindparam("account_id")).order_by(
+    characters.c.name, character_pictures.c.number
+)
+_find_one = _with_pictures.where(
+    characters.c.account_id == bindparam("account_id"), characters.c.name == bindparam("name")
+).order_by(character_pictures.c.number)
+
+
+def _find(connection: Connection, account_id: str, name: str) -> Character:
+    rows = connection.execute(_find_one, {"account_id": account_id, "name": name}).all()
+    if not rows:
+        raise NotFound(f"There is no character named {name[:64]!r}.", code="character_not_found")
+    return _read(rows)
+
+
+def _read(rows: Iterable[Row[Any]]) -> Character:
+    """A character from its rows, one for each picture."""
+    rows = list(rows)
+    values = {**rows[0]._mapping}
+    del values["file_name"]
+    return Character(**values, file_names=tuple(row.file_name for row in rows))
 
 
 def _named(account_id: str, name: str):
-    return and_(characters.c.account_id == account_id, characters.c.name == name)
+    return characters.c.account_id == account_id, characters.c.name == name
 
 
-def _not_found(name: str) -> NotFound:
-    return NotFound(f"There is no character named {name[:64]!r}.", code="character_not_found")
+def _insert_pictures(connection: Connection, character: Character) -> None:
+    connection.execute(
+        insert(character_pictures),
+        [
+            {
+                "account_id": character.account_id,
+                "character_name": character.name,
+                "number": number,
+                "file_name": file_name,
+            }
+            for number, file_name in enumerate(character.file_names)
+        ],
+    )
+
+
+def _delete_pictures(connection: Connection, account_id: str, name: str) -> None:
+    connection.execute(
+        delete(character_pictures).where(
+            character_pictures.c.account_id == account_id, character_pictures.c.character_name == name
+        )
+    )
+
+
+def _let_go(connection: Connection, file_names: Iterable[str], held_seconds: float) -> None:
+    """Keep pictures for the jobs that were accepted with them, and for nobody else."""
+    connection.execute(
+        update(files)
+        .where(files.c.name.in_(list(file_names)))
+        .values(kind="deleted", expires_at=time.time() + held_seconds)
+    )
+
+
+def _check_own(file_names: Iterable[str], own: Sequence[str]) -> None:
+    if not set(file_names) <= set(own):
+        raise InvalidRequest(
+            "A picture given as ip_image is the character's no more; read the character and try again.",
+            code="invalid_picture",
+            field="ip_image",
+        )
+
+
+def _name_taken(name: str) -> Conflict:
+    return Conflict(
+        f"There is a character named {name!r} already; delete it first or choose another name.",
+        code="already_exists",
+        field="name",
+    )

@@ -12,6 +12,7 @@ from sqlalchemy import (
     Column,
     Double,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     Integer,
     LargeBinary,
@@ -129,6 +130,21 @@ characters = Table(
     Column("account_id", String(36), ForeignKey("accounts.id"), primary_key=True),
     Column("name", String(64), primary_key=True),
     Column("prompt", Text, nullable=False),
-    Column("file_name", String(64), ForeignKey("files.name"), nullable=False),
+    Column("negative_prompt", Text, nullable=False, server_default=""),
     Column("created_at", Double, nullable=False),
+)
+
+character_pictures = Table(
+    "character_pictures",
+    metadata,
+    Column("account_id", String(36), primary_key=True),
+    Column("character_name", String(64), primary_key=True),
+    # Their order, from 0: the first is what the character is shown by.
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("file_name", String(64), ForeignKey("files.name"), nullable=False, unique=True),
+    ForeignKeyConstraint(
+        ["account_id", "character_name"],
+        ["characters.account_id", "characters.name"],
+        onupdate="CASCADE",
+    ),
 )

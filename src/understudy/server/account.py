@@ -18,7 +18,8 @@ from ..errors import Forbidden
 from .access import Caller, Running, check_scope, read_secret
 from .bodies import JsonAnswer
 from .failures import describe_errors
-from .intake import check_once, parse_form, read_fields
+from .fields import parse_form, read_fields
+from .intake import check_once
 from .pages import Cursor, Limit, read_cursor
 
 router = APIRouter(prefix="/v1", tags=["Account"])
@@ -137,7 +138,7 @@ async def list_keys(service: Running, key: Caller) -> Response:
 )
 async def create_key(request: Request, service: Running, key: Caller) -> Response:
     """Make a key of the account; it can do no more than the key that asks for it."""
-    form = parse_form((await read_fields(request))[0], KeyForm)
+    form = parse_form(await read_fields(request), KeyForm)
     for scope in form.scopes:
         check_scope(key, scope)
     if key.models is not None and not set(form.models or [""]) <= set(key.models):

@@ -29,7 +29,8 @@ from .account import (
 )
 from .bodies import JsonAnswer
 from .failures import describe_errors
-from .intake import check_once, parse_form, read_fields
+from .fields import parse_form, read_fields
+from .intake import check_once
 from .pages import Cursor, Limit, read_cursor
 
 router = APIRouter(prefix="/v1/admin", tags=["Admin"])
@@ -113,7 +114,7 @@ async def list_accounts(service: Running, key: Admin) -> Response:
 )
 async def open_account(request: Request, service: Running, key: Admin) -> Response:
     """Open an account, which has no key and no credits yet."""
-    form = parse_form((await read_fields(request))[0], AccountForm)
+    form = parse_form(await read_fields(request), AccountForm)
     once = await check_once(request, service, key, form.model_dump())
     account = new_account(form.name)
     body = _account_body(account)
@@ -141,7 +142,7 @@ async def read_account(account_id: AccountId, service: Running, key: Admin) -> R
 )
 async def change_account(account_id: AccountId, request: Request, service: Running, key: Admin) -> Response:
     """The keys of a disabled account may do nothing within a second; its jobs go on."""
-    form = parse_form((await read_fields(request))[0], AccountChange)
+    form = parse_form(await read_fields(request), AccountChange)
     return JsonAnswer(_account_body(await service.accounts.disable(account_id, form.disabled)))
 
 
@@ -154,7 +155,7 @@ async def change_account(account_id: AccountId, request: Request, service: Runni
 )
 async def grant_credits(account_id: AccountId, request: Request, service: Running, key: Admin) -> Response:
     """Give an account credits, or take some back; answers with what it then has."""
-    form = parse_form((await read_fields(request))[0], GrantForm)
+    form = parse_form(await read_fields(request), GrantForm)
     once = await check_once(request, service, key, form.model_dump())
     account = await service.accounts.find(account_id)
     balance = await service.credits.grant(account.id, parse_credits(repr(form.credits)), form.note, once)
@@ -210,7 +211,7 @@ async def list_keys(account_id: AccountId, service: Running, key: Admin) -> Resp
 )
 async def create_key(account_id: AccountId, request: Request, service: Running, key: Admin) -> Response:
     """Make a key of an account, with limits of its own if need be."""
-    form = parse_form((await read_fields(request))[0], LimitedKeyForm)
+    form = parse_form(await read_fields(request), LimitedKeyForm)
     account = await service.accounts.find(account_id)
     limits = {"submits_per_minute": form.submits_per_minute, "concurrent_jobs": form.concurrent_jobs}
     return await make_key(request, service, key, account.id, form, **limits)

@@ -9,10 +9,10 @@ from typing import Any
 from fastapi import FastAPI
 
 from .. import __version__
-from ..accounts.idempotency import KEY_PATTERN, LONGEST_KEY
 from ..settings import Settings
 from . import account, admin, characters, files, generations, health, models, requests, webhooks
 from .failures import BodyLimit, RequestId, install_failures
+from .intake import KEY_PARAMETER
 from .service import open_service
 
 ROUTERS = (
@@ -29,15 +29,6 @@ ROUTERS = (
 )
 
 
-IDEMPOTENCY_KEY = {
-    "name": "Idempotency-Key",
-    "in": "header",
-    "required": False,
-    "description": "The same request under the same key is carried out once and answered alike, for a day.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST_KEY, "pattern": KEY_PATTERN},
-}
-
-
 class Api(FastAPI):
     """FastAPI's application, whose OpenAPI page tells of what every POST knows."""
 
@@ -47,7 +38,7 @@ class Api(FastAPI):
             # Not parameters of the routes: they would cost each request FastAPI's way.
             for operations in super().openapi()["paths"].values():
                 if "post" in operations:
-                    operations["post"].setdefault("parameters", []).append(IDEMPOTENCY_KEY)
+                    operations["post"].setdefault("parameters", []).append(KEY_PARAMETER)
         return super().openapi()
 
 

@@ -16,7 +16,8 @@ from ..pictures import InlinePicture, parse_picture_text
 from .access import Caller, Running, refuse_while_stopping
 from .bodies import base_url
 from .failures import describe_errors
-from .intake import check_once, forget_files, keep_decoded, parse_json
+from .fields import parse_json
+from .intake import check_once, forget_files, keep_decoded
 
 router = APIRouter(tags=["Files"])
 

@@ -24,7 +24,8 @@ from ..parameters import MAX_SEED, PICTURE_FIELDS, parameters_schema
 from .access import Caller, Running, check_model, refuse_while_stopping
 from .bodies import FailedBody, JsonAnswer, SubmitBody, base_url, failed_body, request_not_found, submit_body
 from .failures import describe_errors
-from .intake import JSON_PARAMETERS, forget_files, read_request
+from .fields import JSON_PARAMETERS
+from .intake import forget_files, read_request
 from .routes import DirectRoute
 from .service import Service
 

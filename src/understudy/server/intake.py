@@ -6,45 +6,36 @@ must be fetched from elsewhere is fetched after the job is accepted.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 from fastapi import Request
-from pydantic import BaseModel, ValidationError
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 
-from ..accounts.idempotency import IdempotencyKey, make_key
+from ..accounts.idempotency import KEY_PATTERN, LONGEST_KEY, IdempotencyKey, make_key
 from ..accounts.keys import Key
-from ..errors import InvalidRequest, NotAcceptable, NotFound, TooLarge
+from ..errors import InvalidRequest, NotFound
+from ..jobs.characters import Character
 from ..jobs.files import StoredFile, delete_rowless
-from ..parameters import PICTURE_FIELDS, Parameters, parse_parameters
+from ..parameters import CHARACTER_PREFIX, PICTURE_FIELDS, Parameters, parse_parameters
 from ..pictures import InlinePicture, PictureUrl, digest_picture, parse_picture_text
 from ..pose.library import find_pose
 from .bodies import base_url
+from .fields import read_fields
 from .service import Service
-
-Form = TypeVar("Form", bound=BaseModel)
 
 IDEMPOTENCY_KEY = "idempotency-key"
 
-CHARACTER_PREFIX = "character:"
-
-FORM_FIELDS = 64
-"""The most fields, and the most files, that a form may have."""
-
-MAX_JSON_VALUES = 100_000
-"""The most values in a request's JSON; 24 poses of 18 keypoints are fewer than 2,000."""
-
-MAX_JSON_DEPTH = 32
-"""How deeply a request's JSON may be nested; it needs four levels."""
-
-JSON_PARAMETERS = ("pose", "poses")
-"""Parameters that a form, which knows only text, carries as JSON when they are not a name."""
+KEY_PARAMETER = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "The same request under the same key is carried out once and answered alike, for a day.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST_KEY, "pattern": KEY_PATTERN},
+}
+"""The same header for OpenAPI."""
 
 
 @dataclass
@@ -65,21 +56,6 @@ class Intake:
         return described
 
 
-async def read_fields(request: Request) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """The fields of a JSON or multipart body, and the files in it by field.
-
-    Raises:
-        InvalidRequest: it is neither, or broken (`invalid_request`).
-        NotAcceptable: the Content-Type is another (`unsupported_content_type`).
-    """
-    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if content_type == "application/json" or (content_type == "" and await request.body()):
-        return parse_json(await request.body()), {}
-    if content_type == "multipart/form-data":
-        return await _read_form(request)
-    raise NotAcceptable("Send the parameters as application/json or multipart/form-data.")
-
-
 async def read_request(request: Request, service: Service, key: Key, *, keep: bool = True) -> Intake:
     """Read, validate and decode one request; with `keep` its pictures are in the blob store after.
 
@@ -89,9 +65,8 @@ async def read_request(request: Request, service: Service, key: Key, *, keep: bo
         AnsweredBefore, Conflict: it was, or its idempotency key was used for another one.
         InvalidRequest, TooLarge, NotAcceptable: as the wire contract says, the field named.
     """
-    raw, attachments = await read_fields(request)
-    for name in attachments:
-        raw[name] = "attachment"
+    raw = await read_fields(request)
+    attachments = _take_attachments(raw)
     parameters, warnings = parse_parameters(raw)
     _check_pose_names(parameters)
     intake = Intake(parameters, warnings)
@@ -111,28 +86,6 @@ async def read_request(request: Request, service: Service, key: Key, *, keep: bo
         await forget_files(service, intake.files)
         raise
     return intake
-
-
-def parse_form(raw: dict[str, Any], form: type[Form]) -> Form:
-    """A form's fields, validated; what it does not know is left out.
-
-    Raises:
-        InvalidRequest: a field is missing or wrong; it is named.
-    """
-    try:
-        known = {name: value for name, value in raw.items() if name in form.model_fields}
-        return form.model_validate(known, strict=True)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        name = str(first["loc"][0])
-        if first["type"] == "missing":
-            raise InvalidRequest(
-                f"The parameter {name} is required.", code="missing_parameter", field=name
-            ) from None
-        words = form.model_fields[name].description
-        raise InvalidRequest(
-            f"The parameter {name} is not valid. {words}", code="invalid_parameter", field=name
-        ) from None
 
 
 async def check_once(request: Request, service: Service, key: Key, asked: Any) -> IdempotencyKey | None:
@@ -202,6 +155,25 @@ def find_own_file(url: str, request: Request, service: Service) -> str | None:
     return None
 
 
+def _take_attachments(raw: dict[str, Any]) -> dict[str, bytes]:
+    """The pictures that came as files, a word in the place of each.
+
+    Raises:
+        InvalidRequest: a field has several pictures (`invalid_parameter`).
+    """
+    for name in PICTURE_FIELDS:
+        if isinstance(raw.get(name), list):
+            raise InvalidRequest(
+                f"The parameter {name} takes one picture; several make a saved character "
+                f"(POST /v1/characters), which is given as {CHARACTER_PREFIX}<name>.",
+                code="invalid_parameter",
+                field=name,
+            )
+    attachments = {name: raw[name] for name in PICTURE_FIELDS if isinstance(raw.get(name), bytes)}
+    raw |= dict.fromkeys(attachments, "attachment")
+    return attachments
+
+
 def _check_pose_names(parameters: Parameters) -> None:
     for pose in parameters.asked_poses:
         if isinstance(pose, str):
@@ -232,6 +204,9 @@ def _describe_asked(
 ) -> dict[str, Any]:
     """What makes two requests the same: their parameters, of inline pictures the digest."""
     asked = parameters.model_dump(mode="json")
+    if parameters.character is not None and "negative_prompt" not in parameters.model_fields_set:
+        # The character's own, which may have changed since: an empty one is another request.
+        asked["negative_prompt"] = None
     for name, source in sources.items():
         match source:
             case InlinePicture(data):
@@ -259,7 +234,11 @@ async def _resolve_text(
                 code="character_not_found",
                 field=name,
             ) from None
-        intake.inputs[name] = {"file": character.file_name, "decoded": True, "name": source}
+        # A pose is one picture's.
+        files = character.file_names if name == "ip_image" else character.file_names[:1]
+        intake.inputs[name] = {"files": list(files), "decoded": True, "name": source}
+        if name == "ip_image":
+            intake.parameters = _take_prompts(intake.parameters, character)
         return
     own = find_own_file(source.url, request, service)
     if own is None:
@@ -279,6 +258,26 @@ async def _resolve_text(
     intake.inputs[name] = {"file": own, "decoded": file.kind != "output", "name": f"/files/{own}"}
 
 
+def _take_prompts(parameters: Parameters, character: Character) -> Parameters:
+    """The parameters with a character's own prompts in the place of those that were left out.
+
+    Raises:
+        InvalidRequest: neither has a prompt (`missing_parameter`).
+    """
+    prompts: dict[str, str] = {}
+    if not parameters.prompt:
+        if not character.prompt:
+            raise InvalidRequest(
+                f"The parameter prompt is required: the character {character.name!r} has none of its own.",
+                code="missing_parameter",
+                field="prompt",
+            )
+        prompts["prompt"] = character.prompt
+    if "negative_prompt" not in parameters.model_fields_set:
+        prompts["negative_prompt"] = character.negative_prompt
+    return parameters.model_copy(update=prompts)
+
+
 async def _keep_picture(
     intake: Intake, service: Service, key: Key, name: str, data: bytes, keep: bool
 ) -> None:
@@ -291,129 +290,3 @@ async def _keep_picture(
     )
     intake.files.append(file)
     intake.inputs[name] = {"file": file.name, "decoded": True, "sha256": digest}
-
-
-def parse_json(body: bytes) -> dict[str, Any]:
-    """The object in a JSON body, in UTF-8 (RFC 8259).
-
-    Raises:
-        InvalidRequest: there is none, or it has too many values or levels (`invalid_request`).
-    """
-    try:
-        value = _load_json(body.decode("utf-8-sig"))
-        # A lone surrogate is JSON but not text: no database or file takes it.
-        if b"\\ud" in body.lower():
-            json.dumps(value, ensure_ascii=False).encode()
-    except ValueError:
-        raise InvalidRequest("The body is not valid JSON; send a JSON object of parameters.") from None
-    if not isinstance(value, dict):
-        raise InvalidRequest("The body must be a JSON object of parameters.")
-    return value
-
-
-def _load_json(text: str, field: str | None = None) -> Any:
-    """The value of a JSON text.
-
-    Its values are counted before anything is built of them, for each would take many times its
-    own size. A picture's base64 has none of what is counted.
-
-    Raises:
-        InvalidRequest: it has too many values or levels.
-        ValueError: it is not JSON.
-    """
-    if sum(map(text.count, ",[{")) > MAX_JSON_VALUES:
-        raise _too_much_json(field, f"more than {MAX_JSON_VALUES:,} values")
-    try:
-        value = json.loads(text)
-    except RecursionError:
-        raise _too_much_json(field, f"more than {MAX_JSON_DEPTH} levels") from None
-    level = [value]
-    for _ in range(MAX_JSON_DEPTH):
-        level = [inner for outer in level for inner in _list_inner(outer)]
-        if not level:
-            return value
-    raise _too_much_json(field, f"more than {MAX_JSON_DEPTH} levels")
-
-
-def _list_inner(value: Any) -> list[Any]:
-    """What is directly inside an array or an object."""
-    if isinstance(value, dict):
-        return list(value.values())
-    return value if isinstance(value, list) else []
-
-
-def _too_much_json(field: str | None, what: str) -> InvalidRequest:
-    if field is None:
-        return InvalidRequest(f"The body has {what}; send the parameters alone.")
-    return InvalidRequest(
-        f"The parameter {field} is not valid: it has {what}.", code="invalid_parameter", field=field
-    )
-
-
-class _FormParser(MultiPartParser):
-    """Starlette's, that also knows whether the form's last boundary came."""
-
-    ended = False
-
-    def on_end(self) -> None:
-        self.ended = True
-
-
-async def _read_form(request: Request) -> tuple[dict[str, Any], dict[str, bytes]]:
-    limit = request.app.state.service.settings.max_picture_bytes
-    raw: dict[str, Any] = {}
-    attachments: dict[str, bytes] = {}
-    # What a whole body may be is limited before; a part may fill it.
-    max_part_size = request.app.state.service.settings.max_body_bytes
-    parser = _FormParser(
-        request.headers,
-        request.stream(),
-        max_files=FORM_FIELDS,
-        max_fields=FORM_FIELDS,
-        max_part_size=max_part_size,
-    )
-    try:
-        form = await parser.parse()
-    except (MultiPartException, UnicodeError, LookupError, ValueError) as error:
-        if isinstance(error, MultiPartException) and "Too many" in error.message:
-            raise InvalidRequest(f"The form has more than {FORM_FIELDS} fields; send fewer.") from None
-        raise InvalidRequest(
-            "The form cannot be read; send multipart/form-data with a boundary, in UTF-8."
-        ) from None
-    try:
-        if not parser.ended:
-            raise InvalidRequest("The form is cut off: its last boundary is missing; send all of it.")
-        for name, value in form.multi_items():
-            if isinstance(value, UploadFile):
-                if value.size is not None and value.size > limit:
-                    raise TooLarge(
-                        f"The picture in {name} is larger than {limit // 1_000_000} MB; send a smaller one.",
-                        field=name,
-                    )
-                data = await value.read()
-                if name in PICTURE_FIELDS and data:
-                    attachments[name] = data
-                elif name not in PICTURE_FIELDS:
-                    raw[name] = value.filename or ""
-            elif name == "poses" and value and not value.lstrip().startswith("["):
-                # Names, one to a field or with commas between them: what people try first.
-                raw["poses"] = [
-                    *raw.get("poses", []),
-                    *filter(None, map(str.strip, value.split(",", FORM_FIELDS))),
-                ]
-            elif value != "" or name == "prompt":
-                raw[name] = _parse_form_value(name, value)
-    finally:
-        await form.close()
-    return raw, attachments
-
-
-def _parse_form_value(name: str, value: str) -> Any:
-    if name in JSON_PARAMETERS and value.lstrip().startswith("["):
-        try:
-            return _load_json(value, name)
-        except ValueError:
-            raise InvalidRequest(
-                f"The parameter {name} is not valid JSON.", code="invalid_parameter", field=name
-            ) from None
-    return value

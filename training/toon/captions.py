@@ -9,7 +9,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .character import COLOURED, EYE_COLOURS, FOREHEAD_HATS, HAIR_COLOURS, Character
+from .character import COLOURED, FOREHEAD_HATS, Character
 from .wording import (
     BUILD_WORDS,
     CLOTH_COLOUR_WORDS,
@@ -115,11 +115,10 @@ def write_change(character: Character, changed: Character, attribute: str, rng: 
 
 
 def write_negative(character: Character, rng: random.Random) -> str:
-    """What a picture should not show: usual flaws, and things that the character does not have."""
-    flaws = rng.sample(DISLIKES, rng.choice((0, 1, 2, 3, 4, 6, 9, 12)))
-    lacking = _list_lacking(character, rng)
-    unwanted = rng.sample(lacking, rng.choice((0, 0, 1, 1, 2, 3)))
-    words = flaws + unwanted
+    """The negative prompt that turns away from pictures of this character: usual flaws, which say
+    nothing of the picture, and some of what the character has."""
+    words = rng.sample(DISLIKES, rng.choice((0, 1, 2, 3, 4, 6, 9, 12)))
+    words += rng.sample(_list_had(character, rng), rng.choice((0, 1, 1, 2, 3)))
     if rng.random() < 0.3:
         rng.shuffle(words)
     return ", ".join(words)
@@ -363,44 +362,28 @@ def _ask_without(character: Character, attribute: str, lost: str, rng: random.Ra
     return rng.choice(forms)
 
 
-def _list_lacking(character: Character, rng: random.Random) -> list[str]:
-    """Things that the character does not have, in no synonym of what it has."""
-    lacking = []
-    if not character.beard:
-        lacking += ["beard", "moustache", "facial hair"]
-    if not character.glasses:
-        lacking += ["glasses", "sunglasses"]
-    if not character.hat:
-        lacking += ["hat", "cap", "headwear"]
-    if not character.accessory:
-        lacking += ["scarf", "tie", "backpack"]
-    if not character.layer:
-        lacking += ["jacket", "coat"]
-    if not character.is_old:
-        lacking.append("old")
-    if not character.is_child:
-        lacking.append("child")
-    if character.hair != "bald":
-        lacking.append("bald")
-    others = [colour for colour in HAIR_COLOURS if colour.split()[-1] != character.hair_colour.split()[-1]]
-    lacking += [f"{colour} hair" for colour in rng.sample(others, 2)]
-    others = [colour for colour in EYE_COLOURS if colour != character.eye_colour]
-    lacking.append(f"{rng.choice(others)} eyes")
-    worn = {getattr(character, key) for key in ("top", "layer", "bottom", "shoes")}
-    names = (
-        "hoodie",
-        "sweater",
-        "t-shirt",
-        "dress",
-        "jeans",
-        "shorts",
-        "skirt",
-        "boots",
-        "sneakers",
-        "sandals",
-    )
-    lacking += rng.sample([name for name in names if not any(name in other for other in worn)], 2)
-    return lacking
+def _list_had(character: Character, rng: random.Random) -> list[str]:
+    """What the character has, each in a few words, as negative prompts name things."""
+    things = (_name_thing(character, key, rng) for key in (*_HEAD, *_CLOTHES))
+    had = [thing.words for thing in things if thing is not None]
+    had += [
+        value for value in (character.top, character.bottom, character.shoes, character.accessory) if value
+    ]
+    if character.beard:
+        had += ["beard", "facial hair"]
+    if character.glasses:
+        had += ["glasses", "eyewear"]
+    if character.hat:
+        had += ["hat", "headwear"]
+    if character.layer:
+        had += ["jacket", "open jacket"]
+    if character.is_old:
+        had.append("old")
+    if character.is_child:
+        had.append("child")
+    if character.hair == "bald":
+        had.append("bald")
+    return had
 
 
 def _choose_article(words: str) -> str:

@@ -181,7 +181,8 @@ class Denoiser(nn.Module):
         # One step from each equal stretch of the schedule: less noise in the loss than at random.
         places = (torch.arange(count) + torch.rand(count, generator=generator)) / count
         order = torch.randperm(count, generator=generator)
-        steps = (places[order] * len(self.alphas)).long().to(latents.device)
+        # In single precision a place just below 1 can come out as 1.
+        steps = (places[order] * len(self.alphas)).long().clamp(max=len(self.alphas) - 1).to(latents.device)
         noise = torch.randn(latents.shape, generator=generator).to(latents.device)
         noisy = self.add_noise(latents, steps, noise)
         noisy = noisy.contiguous(memory_format=torch.channels_last)

@@ -24,7 +24,7 @@ from .encoders import tokenize
 from .networks import PICTURE_PATCH
 from .pool import Entry, Pool
 from .poses import HELD_OUT_FAMILIES
-from .samples import SHAPES, draw_sample, read_texts
+from .samples import CAPTIONS, SHAPES, UNCHANGED, draw_sample, read_texts
 
 HELD_OUT_SEED = 10**9
 """The first seed of what is only looked at."""
@@ -34,11 +34,17 @@ _REFERENCE_CHANGES = Augmentation(zoom=(0.85, 1.3), shift=0.08, turn=5, tint=0.0
 
 @dataclass(frozen=True)
 class Drops:
-    """How often what is left out, so that every condition works without the others."""
+    """How often what is left out, so that every condition works without the others.
 
-    reference: float = 0.12
-    text: float = 0.12
-    empty_text: float = 0.15
+    Guidance turns away from what is drawn with neither reference nor prompt, or with a negative prompt
+    alone: these are what is left of `reference`.
+    """
+
+    reference: float = 0.18
+    text_without_reference: float = 0.45
+    negative_without_reference: float = 0.25
+    text: float = 0.08
+    empty_text: float = 0.12
     skeleton: float = 0.08
 
 
@@ -114,15 +120,22 @@ class Lessons:
     def teach(self, samples: Entry, rng: numpy.random.Generator, drops: Drops) -> Batch:
         """Lessons of samples, with things left out and references changed at random."""
         count = len(samples["picture"])
-        captions = samples["captions"][numpy.arange(count), rng.integers(4, size=count)]
-        told = rng.random(count)
+        captions = samples["captions"][numpy.arange(count), rng.integers(CAPTIONS, size=count)]
         samples["skeleton_picture"][rng.random(count) < drops.skeleton] = 0
+        alone = rng.random(count) < drops.reference
+        told = rng.random(count)
+        negative = alone & (told >= 1 - drops.negative_without_reference)
+        captions[negative] = samples["negative"][negative]
+        # A reference that shows something else needs the prompt that says so.
+        leaves_out = ~alone & (samples["changed"] == UNCHANGED)
+        empty = leaves_out & (told < drops.empty_text)
+        untold = leaves_out & ~empty & (told < drops.empty_text + drops.text)
         return self._encode(
             samples,
             captions,
-            empty=told < drops.empty_text,
-            text_given=(told < drops.empty_text) | (told >= drops.empty_text + drops.text),
-            reference_given=rng.random(count) >= drops.reference,
+            empty=empty,
+            text_given=~(untold | (alone & (told < drops.text_without_reference))),
+            reference_given=~alone,
             generator=self._generator,
         )
 

@@ -20,8 +20,8 @@ from understudy.pose.drawing import StickStyle, draw_skeleton
 
 from .attributes import NAMES, answer_attributes
 from .captions import write_caption, write_change, write_negative
-from .character import COLOURED, EXPRESSIONS, Character, change_character, make_character
-from .poses import TRAINING_FAMILIES, VIEWS, make_pose
+from .character import Character, change_character, make_character
+from .poses import TRAINING_FAMILIES, make_pose
 from .renderer import FRAMINGS, Framing, Shot, Style, draw, make_shot
 from .scene import Scene, make_scene
 from .wording import POSE_WORDS
@@ -62,11 +62,9 @@ def draw_sample(
     reference          (192, 192, 3), 8 bits
     reference_parts    (192, 192)
     captions           (4, 512), UTF-8, zeros after the end; the first tells everything
-    negative           (512,), a negative prompt of the same kind
-    answers            (24,), the target's attributes as `attributes.NAMES` has them, -1 for none
-    reference_answers  (24,), those of the character in the reference
-    colours            (9, 3), exact colours of the target's things in the order of `COLOURED`
-    expression, view   of the target: places in `EXPRESSIONS` and `VIEWS`
+    negative           (512,), a negative prompt that turns away from such pictures
+    reference_answers  (24,), the attributes of the character in the reference as `attributes.NAMES`
+                       has them, -1 for none
     changed            which of `NAMES` the reference shows otherwise; -1: none
     """
     rng = random.Random(seed)
@@ -89,11 +87,7 @@ def draw_sample(
         "reference_parts": reference.parts,
         "captions": np.stack([_write_bytes(caption) for caption in captions]),
         "negative": _write_bytes(write_negative(target, rng)),
-        "answers": answer_attributes(target).astype(np.int8),
         "reference_answers": answer_attributes(shown).astype(np.int8),
-        "colours": np.array([target.colours[key] for key in COLOURED], np.uint8),
-        "expression": np.array(EXPRESSIONS.index(shot.expression), np.int8),
-        "view": np.array(VIEWS.index(shot.pose.view), np.int8),
         "changed": np.array(UNCHANGED if attribute is None else NAMES.index(attribute), np.int8),
     }
 

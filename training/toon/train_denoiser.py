@@ -36,7 +36,7 @@ from .trainer import Trainer, add_training_options
 
 MEASURE_EVERY_MINUTES = 15
 """Training minutes from one sample grid and checkpoint to the next."""
-ENCODERS_RATE_SHARE = 0.15
+ENCODERS_RATE_SHARE = 0.4
 """Of the learning rate: what the encoders get."""
 MEASURED_STEPS = (999, 900, 700, 400, 100)
 """The denoising steps at which the held-out error is told."""

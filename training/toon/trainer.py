@@ -35,8 +35,9 @@ class Trainer:
     """Trains one network, in as many sittings as it takes.
 
     The folder gets `checkpoint.pt` (everything that going on needs) and `log.jsonl` (one line of
-    figures every 50 steps). The schedule is measured in training time, all sittings together, or
-    in steps where a number of `steps` is given: a warm-up, then half a cosine down to nearly 0.
+    figures every 50 steps). The schedule is measured in training time, all sittings together but for
+    each one's first step, which may have to compile; or in steps where a number of `steps` is given:
+    a warm-up, then half a cosine down to nearly 0.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Trainer:
         self._sums: defaultdict[str, float] = defaultdict(float)
         self._sums_since = 0
         self._clock = time.perf_counter()
+        self._is_first_step = True
 
     @property
     def device(self) -> torch.device:
@@ -128,7 +130,9 @@ class Trainer:
         share = min(self._average_decay, self.step / (self.step + 10))
         with torch.no_grad():
             torch._foreach_lerp_(self._averages, self._parameters, 1 - share)
-        self.seconds += float(seconds)
+        if not self._is_first_step:
+            self.seconds += float(seconds)
+        self._is_first_step = False
         self._clock = now
         self._note({"loss": loss, "gradient": norm, **figures}, rate)
 
@@ -166,12 +170,23 @@ class Trainer:
         os.replace(fresh, self._checkpoint)
 
     def resume(self) -> bool:
-        """Go on from the checkpoint in the folder; False where there is none."""
+        """Go on from the checkpoint in the folder; False where there is none.
+
+        Raises:
+            SystemExit: what is not trained is not what it was: another network was given.
+        """
         if not self._checkpoint.exists():
             return False
         state = torch.load(self._checkpoint, map_location=self.device, weights_only=True)
+        for name, weight in self.network.named_parameters():
+            if not weight.requires_grad and not torch.equal(weight, state["network"][name]):
+                sys.exit(f"{self.folder} belongs to a training of another network; choose a new folder")
         self.network.load_state_dict(state["network"])
+        # The shares are the program's to choose, and not those of the sitting before.
+        shares = [group.get("rate_share", 1.0) for group in self._optimizer.param_groups]
         self._optimizer.load_state_dict(state["optimizer"])
+        for group, share in zip(self._optimizer.param_groups, shares, strict=True):
+            group["rate_share"] = share
         self._set_tensors(self._averages, state["averages"])
         self.step, self.seconds = state["step"], state["seconds"]
         self.rest()

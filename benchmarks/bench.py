@@ -22,6 +22,7 @@ from pathlib import Path
 
 import disk
 import engine
+import key_checks
 import large_table
 import listeners
 import memory
@@ -54,6 +55,7 @@ SECTIONS = {
     "listeners": Section("A thousand listeners", listeners.measure, by_default=False),
     "memory": Section("Memory over 200,000 jobs", memory.measure, by_default=False),
     "scale": Section("The store with large tables", large_table.measure, by_default=False),
+    "keys": Section("Wrong keys", key_checks.measure, by_default=False),
     "engine": Section("The embedded engine", engine.measure),
     "start": Section("From start to picture, the embedded engine", service_start.measure),
 }

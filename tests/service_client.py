@@ -5,8 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import httpx2
+import psutil
 
 from running_service import RunningService
 
@@ -43,3 +46,20 @@ def wait_for_end(http: httpx2.Client, request_id: str, seconds: float = 60) -> h
             return answer
         time.sleep(0.05)
     raise AssertionError(f"The job has no end yet: {answer.text}")
+
+
+@contextmanager
+def paused_worker(service: RunningService) -> Iterator[None]:
+    """Hold a service's worker, so that what is submitted stays in the queue."""
+    (worker,) = [
+        child
+        for child in psutil.Process(service.process.pid).children()
+        if "understudy.worker" in child.cmdline()
+    ]
+    worker.suspend()
+    try:
+        yield
+    finally:
+        # It dies with its service.
+        with suppress(psutil.NoSuchProcess):
+            worker.resume()

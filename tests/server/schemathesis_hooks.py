@@ -30,7 +30,8 @@ def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwar
     body: dict[str, Any] = case.body
     for name in ("ip_image", "input_image"):
         if body.get(name) is not None:
-            body[name] = PICTURE if form else DATA_URI
+            picture = PICTURE if form else DATA_URI
+            body[name] = [picture] * len(body[name]) if isinstance(body[name], list) else picture
     if body.get("webhook_url") is not None:
         body["webhook_url"] = "http://127.0.0.1:9/"
     if "data_urls" in body:

@@ -11,11 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
 import pytest
 
 from data_folder import query, run
-from service_client import SLUG, make_key, open_client, wait_for_end
+from service_client import SLUG, make_key, open_client, paused_worker, wait_for_end
 from understudy.backup import DATABASE, LOCK, restore_backup, write_backup
 from understudy.errors import UnderstudyError
 from understudy.server.service import open_service
@@ -26,21 +25,6 @@ def submit(http, body, **values) -> str:
     answer = http.post(f"/v2/{SLUG}", json={**body, "width": 256, "height": 256, **values})
     assert answer.status_code == 200, answer.text
     return answer.json()["request_id"]
-
-
-@contextmanager
-def paused_worker(service) -> Iterator[None]:
-    """Hold a service's worker, so that what is submitted stays in the queue."""
-    (worker,) = [
-        child
-        for child in psutil.Process(service.process.pid).children()
-        if "understudy.worker" in child.cmdline()
-    ]
-    worker.suspend()
-    try:
-        yield
-    finally:
-        worker.resume()
 
 
 @contextmanager

@@ -56,12 +56,16 @@ def test_a_blocked_picture_is_neither_kept_nor_shown(start_service, tmp_path, bo
     with open_client(service) as http:
         answer = http.post(f"/v1/{SLUG}", json=fine)
         assert answer.status_code == 200, answer.text
+        pictures = [_flat(tiny.harmless_colour), _flat(tiny.blocked_colour)]
+        assert http.post("/v1/characters", json={"name": "Ann", "ip_image": pictures}).status_code == 201
         blocked = {
             "output": {**fine, "seed": tiny.blocked_colour},
             "input": {**fine, "ip_image": _flat(tiny.blocked_colour)},
+            "input, though it is one of several": {**fine, "ip_image": "character:Ann"},
             "prompt": {**fine, "prompt": "an ACME rocket"},
         }
-        for stage, sent in blocked.items():
+        for what, sent in blocked.items():
+            stage = what.partition(",")[0]
             request_id = http.post(f"/v2/{SLUG}", json=sent).json()["request_id"]
             status = wait_for_end(http, request_id)
             assert (status.status_code, status.json()["code"]) == (422, "content_policy_violation"), stage
@@ -69,12 +73,12 @@ def test_a_blocked_picture_is_neither_kept_nor_shown(start_service, tmp_path, bo
             with http.stream("GET", f"/v2/requests/{request_id}/events") as events:
                 assert "preview" not in "".join(events.iter_text())
         history = http.get("/v1/requests").json()["requests"]
-        assert [len(entry["images"]) for entry in history] == [0, 0, 0, 1]
+        assert [len(entry["images"]) for entry in history] == [0, 0, 0, 0, 1]
         # One of these two is white and one is black: the fine one does not stay either.
         sheet = http.post(f"/v1/{SLUG}", json={**fine, "seed": MAX_SEED, "num_images": 2})
         assert sheet.json()["code"] == "content_policy_violation"
         files = [file.read_bytes() for file in (service.data_dir / "files").iterdir()]
-    # Inputs have no provenance.
+    # What was given has no provenance.
     assert [data for data in files if read_provenance(data) is not None] == [answer.content]
 
 

@@ -165,23 +165,6 @@ def test_a_dry_run_makes_no_job(http, body):
     assert http.get("/v1/requests").json()["requests"] == before
 
 
-def test_a_saved_character_is_a_reference(http, stranger, body):
-    saved = http.post("/v1/characters", json={"name": "Ann 1", "ip_image": body["ip_image"], "prompt": "Ann"})
-    assert saved.status_code == 201
-    assert http.get(saved.json()["url"]).status_code == 200
-    assert finish(http, {**body, "ip_image": "character:Ann 1"})["status"] == "COMPLETED"
-    assert [one["name"] for one in http.get("/v1/characters").json()["characters"]] == ["Ann 1"]
-    assert http.get("/v1/characters/Ann 1").json()["prompt"] == "Ann"
-    again = http.post("/v1/characters", json={"name": "Ann 1", "ip_image": body["ip_image"]})
-    assert (again.status_code, again.json()["code"]) == (409, "already_exists")
-    assert stranger.get("/v1/characters").json()["characters"] == []
-    foreign = stranger.post(f"/v2/{SLUG}", json={**body, "ip_image": "character:Ann 1"})
-    assert (foreign.status_code, foreign.json()["code"]) == (400, "character_not_found")
-    assert stranger.delete("/v1/characters/Ann 1").status_code == 404
-    assert http.delete("/v1/characters/Ann 1").status_code == 200
-    assert http.delete("/v1/characters/Ann 1").status_code == 404
-
-
 def test_the_engine_has_a_slug_of_its_own(http, body):
     assert finish(http, body, "understudy-null")["status"] == "COMPLETED"
     models = http.get("/v1/models").json()["models"]

@@ -13,6 +13,7 @@ GENERATING = [
     ("POST", f"/v2/{SLUG}"),
     ("POST", "/upload-asset"),
     ("POST", "/v1/characters"),
+    ("PATCH", "/v1/characters/x"),
     ("DELETE", "/v1/characters/x"),
     ("DELETE", "/v2/requests/x"),
     ("PUT", "/v2/requests/x/cancel"),

@@ -59,6 +59,12 @@ checks.positive_data_acceptance.expected-statuses = ["2xx", "404"]
 include-name = "GET /v1/characters/{{name}}"
 parameters = {{ "path.name" = "kept" }}
 
+# It is renamed by the first that gives it another name.
+[[operations]]
+include-name = "PATCH /v1/characters/{{name}}"
+parameters = {{ "path.name" = "changed" }}
+checks.positive_data_acceptance.expected-statuses = ["2xx", "404", "409"]
+
 # A name may come twice.
 [[operations]]
 include-name = "POST /v1/characters"
@@ -114,7 +120,7 @@ def test_schemathesis_finds_nothing(start_service, tmp_path):
         deliveries = http.get("/v1/webhooks/deliveries").json()["deliveries"]
         (webhook_id,) = [one["webhook_id"] for one in deliveries if one["request_id"] == request_id]
         (image,) = http.get(f"/v2/requests/{request_id}").json()["images"]
-        for name in ("kept", "deleted"):
+        for name in ("kept", "changed", "deleted"):
             answer = http.post("/v1/characters", json={"name": name, "ip_image": data_uri})
             assert answer.status_code == 201
         account_id = http.post("/v1/admin/accounts", json={"name": "other"}).json()["id"]

@@ -36,7 +36,9 @@ OPEN = {"/files/{name}", "/health/live", "/health/ready", "/metrics"}
 """Routes that want no key."""
 
 # Ids, keys, secrets, names of files, and the words that tests make: whatever cannot be guessed.
-_UNGUESSABLE = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|us_[\w-]{7,}|whsec_[\w+/=]+|[\w-]{22,}")
+_UNGUESSABLE = re.compile(
+    r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|us_[\w-]{7,}|whsec_[\w+/=]+|[\w-]{22,}"
+)
 # A picture is told by its digest, and shown small as a data URI: the same for the same picture.
 _PICTURES = re.compile(r"sha256:[0-9a-f]{64}|data:image/[^\"]*")
 

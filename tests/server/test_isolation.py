@@ -245,7 +245,9 @@ def fill_form(words: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("histories", "steps"), [(5, 10), pytest.param(60, 40, marks=pytest.mark.slow)], ids=["few", "many"]
+    ("histories", "steps"),
+    [(5, 10), pytest.param(25, 25, marks=[pytest.mark.slow, pytest.mark.timeout(900)])],
+    ids=["few", "many"],
 )
 def test_two_accounts_see_nothing_of_each_other(billing_service, admin, operations, histories, steps):
     machine = type("Machine", (TwoAccounts,), {})

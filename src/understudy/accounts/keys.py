@@ -203,9 +203,7 @@ class KeyStore:
 
         A key that another process revokes is found for half a second more.
         """
-        found = await self._recent.find(
-            digest_key(key), lambda digest: self._find_working(key[:PREFIX_LENGTH], digest)
-        )
+        found = await self._recent.find(digest_key(key), self._find_working)
         return None if found is None or found.expired else found
 
     async def list(self, account_id: str | None = None) -> list[Key]:
@@ -276,11 +274,14 @@ class KeyStore:
         query = select(func.count()).select_from(keys)
         return await self.database.read(lambda connection: connection.scalar(query)) or 0
 
-    async def _find_working(self, prefix: str, digest: str) -> Key | None:
-        """The key of a digest: looked up by what is no secret, then compared in constant time."""
-        rows = await self.database.look(lambda c: c.execute(_find_by_prefix, {"prefix": prefix}).all())
-        found = [row for row in rows if hmac.compare_digest(row.digest, digest)]
-        return _key(found[0]) if found else None
+    async def _find_working(self, digest: str) -> Key | None:
+        """The key of a digest that may be used.
+
+        Who guesses at keys does not choose their digests: neither the index nor the comparison, which
+        takes constant time, tells how near a guess is to a key.
+        """
+        row = await self.database.look(lambda c: c.execute(_find, {"of_digest": digest}).one_or_none())
+        return _key(row) if row is not None and hmac.compare_digest(row.digest, digest) else None
 
 
 _select_keys = select(
@@ -299,7 +300,7 @@ _select_keys = select(
     keys.c.submits_per_minute,
     keys.c.concurrent_jobs,
 ).join_from(keys, accounts, keys.c.account_id == accounts.c.id)
-_find_by_prefix = _select_keys.where(keys.c.prefix == bindparam("prefix"), keys.c.revoked_at.is_(None))
+_find = _select_keys.where(keys.c.digest == bindparam("of_digest"), keys.c.revoked_at.is_(None))
 
 _count_working = (
     select(func.count())

@@ -86,7 +86,7 @@ class ScriptedService:
                 self.wfile.write(content)
                 self.close_connection = self.close_connection or reply.lost
 
-            do_GET = do_POST = do_DELETE = do_PUT = handle_any
+            do_GET = do_POST = do_PATCH = do_DELETE = do_PUT = handle_any
 
         self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self._server.daemon_threads = True

@@ -162,8 +162,18 @@ async def test_an_upload_and_a_saved_character(live, picture):
     saved = await live(live.client.save_character(name, url, prompt="a knight"))
     assert saved["name"] == name
     assert name in [character["name"] for character in await live(live.client.characters())]
-    result = await live(live.client.run(SLUG, prompt="x", ip_image=f"character:{name}"))
-    assert result["status"] == "COMPLETED"
+    assert await live(live.client.character(name)) == saved
+    changed = await live(
+        live.client.update_character(
+            name, new_name=f"{name}.2", ip_image=[saved["url"], picture], negative_prompt="hat"
+        )
+    )
+    name = f"{name}.2"
+    assert changed["urls"][0] == saved["url"]
+    assert len(changed["urls"]) == 2
+    assert (changed["name"], changed["prompt"], changed["negative_prompt"]) == (name, "a knight", "hat")
+    result = await live(live.client.run(SLUG, ip_image=f"character:{name}"))
+    assert (result["status"], result["prompt"]) == ("COMPLETED", "a knight")
     await live(live.client.delete_character(name))
     with pytest.raises(NotFound):
         await live(live.client.delete_character(name))

@@ -134,6 +134,8 @@ async def test_the_other_calls_and_their_routes(face, scripted):
     scripted.script("DELETE", "/v1/requests/r", Reply(body={}))
     scripted.script("GET", "/v1/characters", Reply(body={"characters": []}))
     scripted.script("POST", "/v1/characters", Reply(body={"name": "hero"}))
+    scripted.script("GET", "/v1/characters/a%20b%2Fc", Reply(body={"name": "a b/c"}))
+    scripted.script("PATCH", "/v1/characters/a%20b%2Fc", Reply(503), Reply(body={"name": "neo"}))
     scripted.script("DELETE", "/v1/characters/a%20b%2Fc", Reply(204, content=b""))
     client = face.client
     assert await face(client.model("m")) == {"slug": "m"}
@@ -146,7 +148,19 @@ async def test_the_other_calls_and_their_routes(face, scripted):
         "name": "hero",
         "ip_image": "data:image/jpeg;base64,/9j/",
         "prompt": "a knight",
+        "negative_prompt": "",
     }
+    assert await face(client.character("a b/c")) == {"name": "a b/c"}
+    pictures = ["http://host/a.png", b"\xff\xd8\xff"]
+    changed = client.update_character("a b/c", new_name="neo", ip_image=pictures, negative_prompt="")
+    assert await face(changed) == {"name": "neo"}
+    assert scripted.received[-1].json == {
+        "name": "neo",
+        "ip_image": ["http://host/a.png", "data:image/jpeg;base64,/9j/"],
+        "negative_prompt": "",
+    }
+    # What was sent again is known by its key.
+    assert len({one.headers["idempotency-key"] for one in scripted.received[-2:]}) == 1
     assert await face(client.delete_character("a b/c")) is None
 
 

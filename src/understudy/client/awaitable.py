@@ -134,8 +134,31 @@ class AsyncClient:
     async def characters(self) -> list[dict[str, Any]]:
         return await self._drive(self._calls.read_list("/v1/characters", "characters"))
 
-    async def save_character(self, name: str, ip_image: Any, prompt: str = "") -> dict[str, Any]:
-        return await self._drive(self._calls.save_character(name, ip_image, prompt))
+    async def character(self, name: str) -> dict[str, Any]:
+        return await self._drive(self._calls.read_object("/v1/characters", name))
+
+    async def save_character(
+        self, name: str, ip_image: Any, prompt: str = "", negative_prompt: str = ""
+    ) -> dict[str, Any]:
+        fields = {"name": name, "ip_image": ip_image, "prompt": prompt, "negative_prompt": negative_prompt}
+        return await self._drive(self._calls.save_character(fields))
+
+    async def update_character(
+        self,
+        name: str,
+        *,
+        new_name: str | None = None,
+        ip_image: Any = None,
+        prompt: str | None = None,
+        negative_prompt: str | None = None,
+    ) -> dict[str, Any]:
+        fields = {
+            "name": new_name,
+            "ip_image": ip_image,
+            "prompt": prompt,
+            "negative_prompt": negative_prompt,
+        }
+        return await self._drive(self._calls.update_character(name, fields))
 
     async def delete_character(self, name: str) -> None:
         await self._drive(self._calls.delete("/v1/characters", name))

@@ -225,14 +225,55 @@ class Client:
         """The account's saved characters."""
         return self._drive(self._calls.read_list("/v1/characters", "characters"))
 
-    def save_character(self, name: str, ip_image: Any, prompt: str = "") -> dict[str, Any]:
-        """Save a character; from then on `ip_image="character:<name>"` means this picture.
+    def character(self, name: str) -> dict[str, Any]:
+        """One saved character: `name`, `prompt`, `negative_prompt`, `urls` of its pictures.
+
+        Raises:
+            NotFound: there is no character of this name.
+        """
+        return self._drive(self._calls.read_object("/v1/characters", name))
+
+    def save_character(
+        self, name: str, ip_image: Any, prompt: str = "", negative_prompt: str = ""
+    ) -> dict[str, Any]:
+        """Save a character; from then on `ip_image="character:<name>"` means its pictures.
+
+        `ip_image` is one picture or a list of 1 to 8, which are used together. A request that has no
+        prompt or negative prompt of its own takes the character's.
 
         Raises:
             Conflict: the name is taken.
-            InvalidRequest: the name or the picture is wrong.
+            InvalidRequest: the name or a picture is wrong.
         """
-        return self._drive(self._calls.save_character(name, ip_image, prompt))
+        fields = {"name": name, "ip_image": ip_image, "prompt": prompt, "negative_prompt": negative_prompt}
+        return self._drive(self._calls.save_character(fields))
+
+    def update_character(
+        self,
+        name: str,
+        *,
+        new_name: str | None = None,
+        ip_image: Any = None,
+        prompt: str | None = None,
+        negative_prompt: str | None = None,
+    ) -> dict[str, Any]:
+        """Change a saved character; what is None stays as it is. Return the character.
+
+        `ip_image` is all pictures that it has from then on: those of its own that are to stay are
+        given by their URLs. Requests that were submitted before keep the pictures that it had then.
+
+        Raises:
+            NotFound: there is no character of this name.
+            Conflict: the new name is taken.
+            InvalidRequest: the new name or a picture is wrong.
+        """
+        fields = {
+            "name": new_name,
+            "ip_image": ip_image,
+            "prompt": prompt,
+            "negative_prompt": negative_prompt,
+        }
+        return self._drive(self._calls.update_character(name, fields))
 
     def delete_character(self, name: str) -> None:
         """Delete a saved character.

@@ -267,11 +267,18 @@ class Calls:
             raise _unexpected(response)
         return urls[0]
 
-    def save_character(self, name: str, ip_image: Any, prompt: str) -> Steps[dict[str, Any]]:
+    def save_character(self, fields: Mapping[str, Any]) -> Steps[dict[str, Any]]:
         """POST /v1/characters: the saved character."""
-        parameters = {"name": name, "ip_image": ip_image, "prompt": prompt}
-        body = yield Work(lambda: encode_parameters(parameters))
+        body = yield Work(lambda: encode_parameters(fields))
         response = yield from send_patiently(self._post("/v1/characters", body))
+        return _read_object(response)
+
+    def update_character(self, name: str, fields: Mapping[str, Any]) -> Steps[dict[str, Any]]:
+        """PATCH /v1/characters/{name}: the character after the change; what is None stays."""
+        given = {key: value for key, value in fields.items() if value is not None}
+        body = yield Work(lambda: encode_parameters(given))
+        url = self._url("/v1/characters", name)
+        response = yield from send_patiently(self._change("PATCH", url, body))
         return _read_object(response)
 
     # Requests
@@ -283,8 +290,11 @@ class Calls:
         return self._send("GET", url, params=params or None)
 
     def _post(self, path: str, body: bytes, read_seconds: float | None = None) -> Send:
+        return self._change("POST", self._url(path), body, read_seconds)
+
+    def _change(self, method: str, url: str, body: bytes, read_seconds: float | None = None) -> Send:
         headers = self.headers | {"content-type": "application/json", IDEMPOTENCY_KEY: str(uuid.uuid4())}
-        return self._send("POST", self.root + path, read_seconds, content=body, headers=headers)
+        return self._send(method, url, read_seconds, content=body, headers=headers)
 
     def _send(self, method: str, url: str, read_seconds: float | None = None, **kwargs: Any) -> Send:
         timeout = self.timeout(read_seconds or self.timeout_seconds)

@@ -70,7 +70,7 @@ def encode_parameters(parameters: Mapping[str, Any]) -> bytes:
             (`field` names the parameter).
     """
     ready = {
-        name: inline_picture(name, value) if name in PICTURE_FIELDS else value
+        name: inline_pictures(name, value) if name in PICTURE_FIELDS else value
         for name, value in parameters.items()
     }
     try:
@@ -87,6 +87,13 @@ def encode_parameters(parameters: Mapping[str, Any]) -> bytes:
                     field=name,
                 ) from None
         raise
+
+
+def inline_pictures(field: str, value: Any) -> Any:
+    """A picture, or each of a list of them, as `inline_picture` has it."""
+    if isinstance(value, list | tuple):
+        return [inline_picture(field, one) for one in value]
+    return inline_picture(field, value)
 
 
 def inline_picture(field: str, value: Any) -> Any:

@@ -109,6 +109,9 @@ class Settings(BaseSettings):
     concurrent_jobs: Annotated[int | None, _EMPTY_IS_NONE] = Field(
         default=None, ge=0, description="Jobs without an end that a key may have; 0 is no limit."
     )
+    account_concurrent_jobs: Annotated[int | None, _EMPTY_IS_NONE] = Field(
+        default=None, ge=0, description="The same for all keys of an account together; 0 is no limit."
+    )
     polls_per_second: Annotated[int | None, _EMPTY_IS_NONE] = Field(
         default=None, ge=0, description="How often a key may ask for each of its jobs; 0 is no limit."
     )
@@ -148,9 +151,10 @@ class Settings(BaseSettings):
             "credits": "on",
             "submits_per_minute": 600,
             "concurrent_jobs": 1000,
+            "account_concurrent_jobs": 2000,
             "polls_per_second": 50,
         }
-        own = {"credits": "off", "submits_per_minute": 0, "concurrent_jobs": 0, "polls_per_second": 0}
+        own = {**dict.fromkeys(usual, 0), "credits": "off"}
         decided = own if loopback else usual
         return self.model_copy(
             update={name: value for name, value in decided.items() if getattr(self, name) in (None, "auto")}

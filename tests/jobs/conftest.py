@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from understudy.accounts.keys import Key, KeyStore
+from understudy.accounts.limits import UNLIMITED, Limits
 from understudy.database import Database, migrate_database
 from understudy.jobs.events import ChangeFeed
 from understudy.jobs.files import FileStore
@@ -48,7 +49,12 @@ def submit(store: Store) -> Callable[..., Awaitable[Job]]:
     """Submit a job for a key: `await submit(key)`."""
 
     async def submit_job(
-        key: Key, *, queue_limit: int = 1000, steps: int = 10, inputs: dict | None = None
+        key: Key,
+        *,
+        queue_limit: int = 1000,
+        steps: int = 10,
+        inputs: dict | None = None,
+        limits: Limits = UNLIMITED,
     ) -> Job:
         new = NewJob(
             id=str(uuid.uuid4()),
@@ -60,6 +66,6 @@ def submit(store: Store) -> Callable[..., Awaitable[Job]]:
             seed=2**53 - 1,
             steps=steps,
         )
-        return (await store.submit(new, [], queue_limit)).job
+        return (await store.submit(new, [], queue_limit, limits=limits)).job
 
     return submit_job

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import update
 
-from understudy.accounts.keys import KeyStore
+from understudy.accounts.keys import KeyStore, NewKey
 from understudy.accounts.limits import MINUTE, Limits, RateCounter
 from understudy.accounts.tables import keys
 from understudy.database import Database, migrate_database
@@ -72,6 +72,25 @@ async def test_gateways_agree_on_concurrent_jobs(tmp_path):
     accepted, refused, _ = await submit_through_gateways(tmp_path, 40, Limits(concurrent_jobs=7))
     assert len(accepted) == 7
     assert all("7 jobs" in error.message for error in refused)
+
+
+async def test_gateways_agree_on_the_jobs_of_an_account(tmp_path):
+    limits = Limits(concurrent_jobs=10, account_concurrent_jobs=7)
+    accepted, refused, _ = await submit_through_gateways(tmp_path, 20, limits)
+    assert len(accepted) == 7
+    assert all("The account has 7 jobs" in error.message for error in refused)
+
+
+async def test_the_jobs_of_an_account_are_counted_over_its_keys(store, key, other_key):
+    second = (await KeyStore(store.database).create_for(key.account_id, NewKey(name="second")))[1]
+    limits = Limits(concurrent_jobs=2, account_concurrent_jobs=3)
+    for one in (key, second, key):
+        await submit(store, one, limits)
+    with pytest.raises(RateLimited, match="The key has 2 jobs"):
+        await submit(store, key, limits)
+    with pytest.raises(RateLimited, match="The account has 3 jobs"):
+        await submit(store, second, limits)
+    await submit(store, other_key, limits)
 
 
 async def test_an_ended_job_makes_room(store, key):

@@ -9,6 +9,8 @@ from itertools import pairwise
 import pytest
 from sqlalchemy import event
 
+from understudy.accounts.keys import KeyStore, NewKey
+from understudy.accounts.limits import Limits
 from understudy.errors import RateLimited
 from understudy.jobs import store as store_module
 from understudy.jobs.files import StoredFile
@@ -86,6 +88,16 @@ async def test_a_thousand_jobs_of_one_key_do_not_starve_another(store, key, othe
     assert all(after - before <= 2 for before, after in pairwise(places))
 
 
+async def test_however_many_keys_an_account_makes_it_has_one_turn(store, key, other_key, submit):
+    keys = KeyStore(store.database)
+    for number in range(100):
+        made = (await keys.create_for(key.account_id, NewKey(name=str(number), counted_as=key.id)))[1]
+        await submit(made)
+        await keys.revoke_by_id(made.id)
+    victims = [await submit(other_key) for _ in range(3)]
+    assert [await store.count_ahead(job) for job in victims] == [1, 3, 5]
+
+
 async def test_a_key_that_asks_one_at_a_time_alternates_with_a_crowd(store, key, other_key, submit):
     for _ in range(20):
         await submit(key)
@@ -111,9 +123,9 @@ async def test_a_crowd_that_comes_while_a_job_runs_does_not_pass_those_after_it(
     assert (await claim(store, LEASE)).id in {running.id, crowd[0].id}
 
 
-async def test_keys_that_are_passed_over_keep_their_turn(store, key, other_key, submit):
+async def test_accounts_that_are_passed_over_keep_their_turn(store, key, other_key, submit):
     mine, other = await submit(key), await submit(other_key)
-    assert [job.id for job in await store.claim(LEASE, 5, [key.id])] == [other.id]
+    assert [job.id for job in await store.claim(LEASE, 5, [key.account_id])] == [other.id]
     assert [job.id for job in await store.claim(LEASE, 5)] == [mine.id]
 
 
@@ -367,7 +379,7 @@ async def test_no_question_of_the_hot_path_walks_over_the_table(store, key, subm
 
     event.listen(store.database._engine, "before_cursor_execute", explain)
     for _ in range(3):
-        await submit(key)
+        await submit(key, limits=Limits(submits_per_minute=9, concurrent_jobs=9, account_concurrent_jobs=9))
     held = await claim(store, LEASE)
     await store.begin(held)
     await store.record_step(held, 1)
@@ -392,6 +404,9 @@ async def test_no_question_of_the_hot_path_walks_over_the_table(store, key, subm
         if plan.startswith(("SCAN jobs", "SCAN files")) and "ix_jobs_waiting" not in plan
     ]
     assert walks == []
+    (count,) = [steps for statement, steps in plans.items() if "FILTER" in statement]
+    assert len(count) == 1
+    assert "COVERING INDEX ix_jobs_account_turn" in count[0], "jobs at once are counted by an index alone"
 
 
 async def test_a_clock_that_was_set_back_freezes_no_place(store, key, submit, monkeypatch):

@@ -14,7 +14,7 @@ import secrets
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, insert, select, update
@@ -23,7 +23,7 @@ from ..database import Database, Recent
 from ..errors import Conflict, InvalidRequest, NotFound
 from .accounts import account_not_found, find_account, open_account
 from .idempotency import IdempotencyKey, check_new, keep_answer
-from .limits import Limits
+from .limits import Limits, refuse
 from .tables import accounts, keys
 
 PREFIX = "us_"
@@ -32,7 +32,12 @@ PREFIX_LENGTH = 10
 """The characters of a key that are kept, to know it by."""
 
 KEYS_PER_ACCOUNT = 100
-"""Keys that an account may have at once: limits are a key's, so they must not be had without end."""
+"""Keys that an account may have at once."""
+
+KEYS_PER_DAY = 500
+"""Keys that an account may make by itself in a day: revoked ones are rows still."""
+
+DAY = 86_400.0
 
 SCOPES = ("generate", "read", "admin")
 USUAL_SCOPES = ("generate", "read")
@@ -42,7 +47,8 @@ USUAL_SCOPES = ("generate", "read")
 class Key:
     """A key's row, with its account's name. `models` are slugs, None for every model.
 
-    `submits_per_minute` and `concurrent_jobs` are None where the settings say, 0 for no limit.
+    `submits_per_minute` and `concurrent_jobs` are None where the settings say, 0 for no limit; they
+    count for all keys together that have the same `counted_as`, which is the id of one of them.
     """
 
     id: str
@@ -51,6 +57,7 @@ class Key:
     account_disabled: bool
     name: str
     prefix: str
+    counted_as: str
     created_at: float
     revoked_at: float | None
     expires_at: float | None
@@ -67,14 +74,15 @@ class Key:
     def limits(self, usual: Limits) -> Limits:
         """Its limits: its own, or the usual ones."""
         own = {"submits_per_minute": self.submits_per_minute, "concurrent_jobs": self.concurrent_jobs}
-        return Limits(
-            **{name: getattr(usual, name) if value is None else value for name, value in own.items()}
-        )
+        return replace(usual, **{name: value for name, value in own.items() if value is not None})
 
 
 @dataclass(frozen=True, kw_only=True)
 class NewKey:
-    """What a key is made with; `secret` is the key itself, drawn when it is not given."""
+    """What a key is made with; `secret` is the key itself, drawn when it is not given.
+
+    `counted_as` is the key whose limits it shares, None for limits of its own.
+    """
 
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
     name: str
@@ -83,6 +91,7 @@ class NewKey:
     expires_at: float | None = None
     submits_per_minute: int | None = None
     concurrent_jobs: int | None = None
+    counted_as: str | None = None
     secret: str | None = None
 
 
@@ -160,6 +169,7 @@ class KeyStore:
         Raises:
             AnsweredBefore, Conflict: the request was carried out before, or is another one.
             Conflict: the account has as many keys as it may have (`too_many_keys`).
+            RateLimited: it is another key's, and the account has made as many as it may in a day.
         """
 
         def find(connection: Connection) -> str:
@@ -170,6 +180,8 @@ class KeyStore:
                     f"The account has {KEYS_PER_ACCOUNT} keys, as many as it may have; revoke one first.",
                     code="too_many_keys",
                 )
+            if new.counted_as is not None:
+                _check_made_today(connection, account_id)
             if once is not None:
                 keep_answer(connection, once, 201, answer or {})
             return account_id
@@ -189,6 +201,7 @@ class KeyStore:
             "expires_at": new.expires_at,
             "submits_per_minute": new.submits_per_minute,
             "concurrent_jobs": new.concurrent_jobs,
+            "counted_as": new.counted_as,
         }
 
         def write(connection: Connection) -> Key:
@@ -292,6 +305,7 @@ _select_keys = select(
     keys.c.name,
     keys.c.prefix,
     keys.c.digest,
+    func.coalesce(keys.c.counted_as, keys.c.id).label("counted_as"),
     keys.c.created_at,
     keys.c.revoked_at,
     keys.c.expires_at,
@@ -307,6 +321,24 @@ _count_working = (
     .select_from(keys)
     .where(keys.c.account_id == bindparam("of_account"), keys.c.revoked_at.is_(None))
 )
+
+_count_made = (
+    select(func.count(), func.min(keys.c.created_at))
+    .select_from(keys)
+    .where(
+        keys.c.account_id == bindparam("of_account"),
+        keys.c.counted_as.is_not(None),
+        keys.c.created_at > bindparam("since"),
+    )
+)
+
+
+def _check_made_today(connection: Connection, account_id: str) -> None:
+    now = time.time()
+    count, first_at = connection.execute(_count_made, {"of_account": account_id, "since": now - DAY}).one()
+    if count >= KEYS_PER_DAY:
+        raise refuse(f"The account has made {KEYS_PER_DAY} keys in a day", first_at + DAY - now)
+
 
 _COLUMNS = [one.name for one in fields(Key)]
 

@@ -1,5 +1,8 @@
 """Limits of a key: how many jobs it may submit in a minute and have at once, and how often it may poll.
 
+Keys that clients make count against the limits of the key that they were made with, so that no
+number of them is worth more than one.
+
 Submits are counted in the key's row, so that every gateway on the database sees the same; polls,
 which are many and cost little, in the process. Both by the generic cell rate algorithm (ITU-T
 I.371), whose whole state is a time until which what was allowed is spent: each request moves it
@@ -17,7 +20,7 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, bindparam, case, select, update
 
 from ..errors import RateLimited
-from .tables import keys
+from .tables import accounts, keys
 
 MINUTE = 60.0
 
@@ -27,10 +30,11 @@ COUNTED_NAMES = 20_000
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a key may do; 0 is no limit."""
+    """What a key may do, and its account with all of its keys; 0 is no limit."""
 
     submits_per_minute: int = 0
     concurrent_jobs: int = 0
+    account_concurrent_jobs: int = 0
 
 
 UNLIMITED = Limits()
@@ -81,8 +85,8 @@ _take_submit = (
     .returning(keys.c.submits_spent_until)
 )
 _read_spent = select(keys.c.submits_spent_until).where(keys.c.id == bindparam("of_key"))
-lock_key = select(keys.c.id).where(keys.c.id == bindparam("of_key")).with_for_update()
-"""Makes gateways that count a key's jobs wait for one another, where one does not write alone."""
+lock_account = select(accounts.c.id).where(accounts.c.id == bindparam("of_account")).with_for_update()
+"""Makes gateways that count an account's jobs wait for one another, where one does not write alone."""
 
 
 def take_submit(connection: Connection, key_id: str, per_minute: int) -> Allowance | RateLimited:

@@ -45,6 +45,9 @@ keys = Table(
     # What people recognise a key by; the key itself is kept nowhere.
     Column("prefix", String(16), nullable=False, index=True),
     Column("digest", String(64), nullable=False, unique=True),
+    # The key whose limits its requests count against: the one that it was made with, however many
+    # were between; null: itself. No reference, or what an operator revoked could not be forgotten.
+    Column("counted_as", String(36)),
     Column("created_at", Double, nullable=False),
     Column("revoked_at", Double),
     # What the key may do: words with a space between them; slugs, or null for every model.

@@ -36,8 +36,8 @@ log = logging.getLogger(__name__)
 FETCHES = 64
 """Jobs whose pictures are fetched from elsewhere at the same time."""
 
-FETCHES_PER_KEY = 4
-"""The same for one key: until one of them is there, its other jobs wait, and only its own."""
+FETCHES_PER_ACCOUNT = 4
+"""The same for one account: until one of them is there, its other jobs wait, and only its own."""
 
 PROGRESS_SECONDS = 0.2
 """Least time between two writes of a job's progress."""
@@ -125,7 +125,7 @@ class Dispatcher:
         while True:
             try:
                 while (room := self._count_room()) > 0:
-                    patient = [key for key, count in self._fetching.items() if count >= FETCHES_PER_KEY]
+                    patient = [one for one, count in self._fetching.items() if count >= FETCHES_PER_ACCOUNT]
                     claimed = await self._store.claim(self._settings.lease_seconds, room, patient)
                     for job in claimed:
                         self._begin_to_prepare(HeldJob(job))
@@ -150,14 +150,14 @@ class Dispatcher:
         self._held[held.job.id] = held
         fetches = must_fetch(held.job)
         if fetches:
-            self._fetching[held.job.key_id] += 1
+            self._fetching[held.job.account_id] += 1
         else:
             self._preparing += 1
 
         def end(work: asyncio.Task[None]) -> None:
             # Here and not in the work itself: cancelled before its first step, it never begins.
             if fetches:
-                self._fetching[held.job.key_id] -= 1
+                self._fetching[held.job.account_id] -= 1
                 self._fetching += Counter()
             else:
                 self._preparing -= 1

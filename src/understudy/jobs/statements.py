@@ -14,11 +14,16 @@ MEAN_JOBS = 20
 
 select_job = select(jobs).where(jobs.c.id == bindparam("job_id"))
 count_queued = select(func.count()).where(queued, unended)
-count_of_key = select(func.count()).where(jobs.c.key_id == bindparam("of_key"), unended)
+count_unended = select(
+    func.count().label("of_account"),
+    func.count().filter(jobs.c.key_id == bindparam("of_key")).label("of_key"),
+).where(jobs.c.account_id == bindparam("of_account"), unended)
 count_processing = select(func.count()).where(processing, unended)
 
 _own_last = (
-    select(func.max(jobs.c.turn)).where(jobs.c.key_id == bindparam("of_key"), unended).scalar_subquery()
+    select(func.max(jobs.c.turn))
+    .where(jobs.c.account_id == bindparam("of_account"), unended)
+    .scalar_subquery()
 )
 _served = select(func.min(jobs.c.turn)).where(unended).scalar_subquery()
 _own_next, _served_now = func.coalesce(_own_last + 1, 0), func.coalesce(_served, 0)
@@ -95,7 +100,7 @@ tell_remaining = (
 
 _next_ones = (
     select(jobs.c.sequence)
-    .where(waiting, jobs.c.key_id.not_in(bindparam("but_not_of", expanding=True)))
+    .where(waiting, jobs.c.account_id.not_in(bindparam("but_not_of", expanding=True)))
     .order_by(jobs.c.turn, jobs.c.sequence)
     .limit(bindparam("limit"))
     .with_for_update(skip_locked=True)

@@ -29,7 +29,7 @@ from sqlalchemy import (
 
 from ..accounts import credits
 from ..accounts.idempotency import IdempotencyKey, check_new, keep_answer
-from ..accounts.limits import UNLIMITED, Allowance, Limits, lock_key, take_submit
+from ..accounts.limits import UNLIMITED, Allowance, Limits, lock_account, take_submit
 from ..accounts.webhooks import forget_deliveries
 from ..database import Database
 from ..errors import InsufficientCredits, RateLimited, UnderstudyError
@@ -98,9 +98,9 @@ class Store:
     ) -> Submitted:
         """Put a job in the queue; it is on disk when this returns.
 
-        Its turn is one past the last turn of its key's unended jobs, and at least the turn now
-        being served, the least of all unended jobs: so keys take turns however many jobs each
-        has (start-time fair queueing; Goyal, Vin, Cheng 1996).
+        Its turn is one past the last turn of its account's unended jobs, and at least the turn now
+        being served, the least of all unended jobs: so accounts take turns however many jobs and
+        keys each has (start-time fair queueing; Goyal, Vin, Cheng 1996).
 
         The job's price is held, its key's limits are counted and, with `once`, the `answer` to
         its request is kept, all in the transaction that makes the job.
@@ -108,7 +108,8 @@ class Store:
         Raises:
             AnsweredBefore: the request was carried out before; there is no second job.
             Conflict: its idempotency key was used for another one.
-            RateLimited: `queue_limit` jobs wait already (`queue_full`), or its key is past a limit.
+            RateLimited: `queue_limit` jobs wait already (`queue_full`), or its key or account is
+                past a limit.
             InsufficientCredits: the account's balance is below the price.
         """
         values = {
@@ -122,7 +123,7 @@ class Store:
             "created_at": time.time(),
         }
         unplaced = Job(sequence=0, turn=0, **_NOTHING_YET, **values)
-        values["of_key"] = new.key_id
+        values["of_account"] = new.account_id
         rows = [replace(file, job_id=new.id) for file in inputs]
 
         def write(connection: Connection) -> Submitted | UnderstudyError:
@@ -230,7 +231,7 @@ class Store:
     async def claim(self, lease_seconds: float, limit: int = 1, but_not_of: Sequence[str] = ()) -> list[Job]:
         """Lease the waiting jobs whose turn it is, in the order of their turns.
 
-        Jobs of the keys `but_not_of` are passed over.
+        Jobs of the accounts `but_not_of` are passed over.
         """
         values = {"limit": limit, "until": time.time() + lease_seconds, "but_not_of": list(but_not_of)}
         rows = await self.database.write(
@@ -413,15 +414,8 @@ class Store:
                 code="queue_full",
                 retry_after_seconds=5,
             )
-        if limits.concurrent_jobs:
-            connection.execute(lock_key, {"of_key": new.key_id})
-            count = connection.scalar(statements.count_of_key, {"of_key": new.key_id}) or 0
-            if count >= limits.concurrent_jobs:
-                return RateLimited(
-                    f"The key has {count} jobs that have not ended, as many as it may have at once; "
-                    "wait for one of them.",
-                    retry_after_seconds=5,
-                )
+        if refusal := _check_unended(connection, new, limits):
+            return refusal
         allowance = None
         if limits.submits_per_minute:
             allowance = take_submit(connection, new.key_id, limits.submits_per_minute)
@@ -482,6 +476,26 @@ class Store:
     def _publish_all(self, job_ids: Sequence[str]) -> None:
         for job_id in job_ids:
             self._publish(job_id)
+
+
+def _check_unended(connection: Connection, new: NewJob, limits: Limits) -> RateLimited | None:
+    """The refusal of a job whose key or account has as many without an end as it may have."""
+    if not (limits.concurrent_jobs or limits.account_concurrent_jobs):
+        return None
+    values = {"of_account": new.account_id, "of_key": new.key_id}
+    connection.execute(lock_account, values)
+    count = connection.execute(statements.count_unended, values).one()
+    for whose, has, most in (
+        ("key", count.of_key, limits.concurrent_jobs),
+        ("account", count.of_account, limits.account_concurrent_jobs),
+    ):
+        if most and has >= most:
+            return RateLimited(
+                f"The {whose} has {has} jobs that have not ended, as many as it may have at once; "
+                "wait for one of them.",
+                retry_after_seconds=5,
+            )
+    return None
 
 
 def _holder(job: Job) -> dict[str, int]:

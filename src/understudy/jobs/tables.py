@@ -34,6 +34,7 @@ jobs = Table(
     Column("sequence", _Sequence, primary_key=True, autoincrement=True),
     Column("id", String(36), nullable=False, unique=True),
     Column("account_id", String(36), ForeignKey("accounts.id"), nullable=False),
+    # The key whose limits it counts against.
     Column("key_id", String(36), ForeignKey("keys.id"), nullable=False),
     Column("model", String(100), nullable=False),
     # What was asked.
@@ -61,9 +62,9 @@ jobs = Table(
     Column("inference_seconds", Double),
     Column("error_code", String(64)),
     Column("error", Text),
-    # What was held for it, null where credits are off; the account's balance at its end.
     # Who is told of its end: a URL, and what the URLs in the body begin with.
     Column("webhook", JSON(none_as_null=True)),
+    # What was held for it, null where credits are off; the account's balance at its end.
     Column("price_microcredits", BigInteger),
     Column("remaining_microcredits", BigInteger),
 )
@@ -85,7 +86,19 @@ ended = jobs.c.ended_at.is_not(None)
 
 Index("ix_jobs_waiting", jobs.c.turn, jobs.c.sequence, sqlite_where=waiting, postgresql_where=waiting)
 Index("ix_jobs_turn", jobs.c.turn, sqlite_where=unended, postgresql_where=unended)
-Index("ix_jobs_key_turn", jobs.c.key_id, jobs.c.turn, sqlite_where=unended, postgresql_where=unended)
+Index(
+    "ix_jobs_account_turn",
+    jobs.c.account_id,
+    # Null in every entry: named for SQLite, which would else look at each row for it.
+    jobs.c.ended_at,
+    jobs.c.turn,
+    # By which an account's jobs are counted.
+    jobs.c.key_id,
+    sqlite_where=unended,
+    postgresql_where=unended,
+)
+# A key that ended long ago can be deleted without a look at every job.
+Index("ix_jobs_key", jobs.c.key_id)
 Index(
     "ix_jobs_status",
     jobs.c.status,

@@ -137,14 +137,18 @@ async def list_keys(service: Running, key: Caller) -> Response:
     },
 )
 async def create_key(request: Request, service: Running, key: Caller) -> Response:
-    """Make a key of the account; it can do no more than the key that asks for it."""
+    """Make a key of the account; it can do no more than the key that asks for it, and shares its limits."""
     form = parse_form(await read_fields(request), KeyForm)
     for scope in form.scopes:
         check_scope(key, scope)
     if key.models is not None and not set(form.models or [""]) <= set(key.models):
         raise Forbidden(f"The key may give others only the models that it has: {', '.join(key.models)}.")
-    own = {"submits_per_minute": key.submits_per_minute, "concurrent_jobs": key.concurrent_jobs}
-    return await make_key(request, service, key, key.account_id, form, **own)
+    shared = {
+        "submits_per_minute": key.submits_per_minute,
+        "concurrent_jobs": key.concurrent_jobs,
+        "counted_as": key.counted_as,
+    }
+    return await make_key(request, service, key, key.account_id, form, **shared)
 
 
 @router.delete(
@@ -182,7 +186,7 @@ async def list_entries(service: Running, key: Caller, limit: Limit = 50, cursor:
 
 
 async def make_key(
-    request: Request, service: Running, caller: Key, account_id: str, form: KeyForm, **limits: int | None
+    request: Request, service: Running, caller: Key, account_id: str, form: KeyForm, **limits: Any
 ) -> Response:
     """Make a key of an account for a caller and answer with it; a repetition is answered alike.
 

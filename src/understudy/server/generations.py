@@ -224,7 +224,7 @@ async def _accept(request: Request, service: Service, key: Key, model: Model) ->
             NewJob(
                 id=job_id,
                 account_id=key.account_id,
-                key_id=key.id,
+                key_id=key.counted_as,
                 model=model.slug,
                 parameters=intake.describe(),
                 inputs=intake.inputs,

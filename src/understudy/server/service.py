@@ -93,7 +93,9 @@ class Service:
         """The limits of a key that has none of its own."""
         settings = self.settings
         return Limits(
-            submits_per_minute=settings.submits_per_minute or 0, concurrent_jobs=settings.concurrent_jobs or 0
+            submits_per_minute=settings.submits_per_minute or 0,
+            concurrent_jobs=settings.concurrent_jobs or 0,
+            account_concurrent_jobs=settings.account_concurrent_jobs or 0,
         )
 
     def begin_stop(self) -> None:

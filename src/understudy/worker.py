@@ -202,8 +202,7 @@ class Worker:
             # A batch that is drawn again in parts has told its first steps already.
             if done > begun.told_steps:
                 begun.told_steps = done
-                hidden = preview is None or self._classifier is not None
-                shown = None if hidden else encode_preview(preview)
+                shown = self._encode_preview(preview)
                 send(Step(begun.task.id, done, steps * begun.task.candidates, shown))
             return True
 
@@ -299,7 +298,11 @@ class Worker:
             likeness=best.likeness,
             pose=best.pose,
             warnings=warnings,
+            preview=self._encode_preview(best.picture) if task.preview else None,
         )
+
+    def _encode_preview(self, picture: Image.Image | None) -> bytes | None:
+        return None if picture is None or self._classifier is not None else encode_preview(picture)
 
     @contextmanager
     def _failing_alone(self, task: Task, send: Send) -> Iterator[None]:

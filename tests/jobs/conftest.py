@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from bench import Bench, open_bench
 
 from understudy.accounts.keys import Key, KeyStore
 from understudy.accounts.limits import UNLIMITED, Limits
@@ -55,13 +56,14 @@ def submit(store: Store) -> Callable[..., Awaitable[Job]]:
         steps: int = 10,
         inputs: dict | None = None,
         limits: Limits = UNLIMITED,
+        **parameters,
     ) -> Job:
         new = NewJob(
             id=str(uuid.uuid4()),
             account_id=key.account_id,
             key_id=key.id,
             model="m",
-            parameters={"prompt": "a hero"},
+            parameters={"prompt": "a hero", **parameters},
             inputs=inputs or {},
             seed=2**53 - 1,
             steps=steps,
@@ -69,3 +71,10 @@ def submit(store: Store) -> Callable[..., Awaitable[Job]]:
         return (await store.submit(new, [], queue_limit, limits=limits)).job
 
     return submit_job
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    """A service without HTTP, with the null engine."""
+    async with open_bench(tmp_path) as bench:
+        yield bench

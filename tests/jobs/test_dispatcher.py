@@ -6,119 +6,13 @@ import asyncio
 import errno
 import os
 import signal
-import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
 
-import psutil
-import pytest
-from PIL import Image
+from bench import open_bench, submit_to_a_stopped_worker, until
 from sqlalchemy.exc import OperationalError
 
-from understudy.accounts.keys import Key
-from understudy.jobs.files import StoredFile
 from understudy.jobs.held import HeldJob
-from understudy.jobs.job import Job, NewJob
-from understudy.server.service import Service, open_service
+from understudy.server.service import open_service
 from understudy.settings import Settings
-
-
-class Bench:
-    """A service without HTTP, whose runs are counted."""
-
-    def __init__(self, service: Service, key: Key, character: StoredFile) -> None:
-        self.service = service
-        self.key = key
-        self.character = character
-        self.runs: list[int] = []
-        carry_out = service.executor.run
-
-        def count_run(run):
-            self.runs.append(len(run.tasks))
-            return carry_out(run)
-
-        service.executor.run = count_run
-
-    async def submit(self, **parameters) -> Job:
-        return await self._submit({"file": self.character.name, "decoded": True}, parameters)
-
-    async def submit_url(self, url: str) -> Job:
-        return await self._submit({"url": url}, {})
-
-    async def _submit(self, reference: dict, parameters: dict) -> Job:
-        new = NewJob(
-            id=str(uuid.uuid4()),
-            account_id=self.key.account_id,
-            key_id=self.key.id,
-            model="m",
-            parameters={
-                **{"prompt": "a hero", "ip_image": "character:hero", "width": 256, "height": 256},
-                **parameters,
-            },
-            inputs={"ip_image": reference},
-            seed=1,
-            steps=10,
-        )
-        return (await self.service.store.submit(new, [], 1000)).job
-
-    async def finish(self, jobs: list[Job]) -> list[Job]:
-        return list(await asyncio.gather(*(self.service.store.wait_until_ended(job, 30) for job in jobs)))
-
-    def worker(self) -> psutil.Process:
-        children = psutil.Process().children()
-        return next(child for child in children if "understudy.worker" in child.cmdline())
-
-    def bytes_on_disk(self) -> set[str]:
-        return {path.name for path in self.service.blobs.folder.iterdir()}
-
-
-@asynccontextmanager
-async def open_bench(tmp_path: Path, **settings) -> AsyncIterator[Bench]:
-    async with open_service(Settings(data_dir=tmp_path, **{"engine": "null", **settings})) as service:
-        _, key = await service.keys.create("bench")
-        file = tmp_path / "hero.png"
-        Image.new("RGB", (64, 64), "orange").save(file)
-        name = await service.blobs.put("image/png", file.read_bytes())
-        character = StoredFile(
-            name=name,
-            account_id=key.account_id,
-            kind="character",
-            content_type="image/png",
-            size=file.stat().st_size,
-            created_at=0.0,
-        )
-        await service.files.add([character])
-        bench = Bench(service, key, character)
-        # The first job tells how many tasks the engine likes to get at once.
-        await bench.finish([await bench.submit()])
-        bench.runs.clear()
-        yield bench
-
-
-@pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    async with open_bench(tmp_path) as bench:
-        yield bench
-
-
-async def until(condition) -> None:
-    """Return at the first turn of the loop at which the condition holds."""
-    for _ in range(1_000_000):
-        if condition():
-            return
-        await asyncio.sleep(0)
-    raise AssertionError("It did not come about.")
-
-
-async def submit_to_a_stopped_worker(bench: Bench, count: int, **parameters) -> list[Job]:
-    """Jobs of which the first and then the rest are handed out to a worker that cannot answer."""
-    os.kill(bench.worker().pid, signal.SIGSTOP)
-    first = await bench.submit(**parameters)
-    await until(lambda: bench.runs)
-    rest = [await bench.submit(**parameters) for _ in range(count)]
-    await asyncio.sleep(0.1)
-    return [first, *rest]
 
 
 async def test_jobs_that_wait_together_go_as_one_run(bench):

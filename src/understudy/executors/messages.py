@@ -23,7 +23,7 @@ class Task(msgspec.Struct, kw_only=True, frozen=True):
     `keypoints` is given: 18 keypoints [x, y, confidence] as fractions of the canvas, confidence 0
     for a hidden one.
     `fit_pose` says that keypoints come from the library and are to be fitted to the canvas.
-    `provenance` is written into the file as it is.
+    `provenance` is written into the file as it is. `preview` asks for a small copy of the picture.
     """
 
     id: str
@@ -43,6 +43,7 @@ class Task(msgspec.Struct, kw_only=True, frozen=True):
     fit_pose: bool = False
     output_format: str = "png"
     provenance: dict[str, Any] = {}
+    preview: bool = False
 
 
 class Run(msgspec.Struct, tag="run", frozen=True):
@@ -94,7 +95,8 @@ class Step(msgspec.Struct, tag="step", frozen=True):
 class Drawn(msgspec.Struct, tag="drawn", frozen=True, kw_only=True):
     """From the worker: a task's picture, encoded, with its provenance inside.
 
-    `likeness` and `pose` are scores from 0 to 1, None where the engine cannot tell.
+    `likeness` and `pose` are scores from 0 to 1, None where the engine cannot tell. `preview` is a
+    small JPEG, where the task asks for one and previews are not hidden.
     """
 
     task_id: str
@@ -105,6 +107,7 @@ class Drawn(msgspec.Struct, tag="drawn", frozen=True, kw_only=True):
     likeness: float | None = None
     pose: float | None = None
     warnings: list[str] = []
+    preview: bytes | None = None
 
 
 class TaskFailed(msgspec.Struct, tag="task_failed", frozen=True):

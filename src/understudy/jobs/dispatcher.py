@@ -15,7 +15,8 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Sequence
 from contextlib import aclosing
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
 from sqlalchemy.exc import DBAPIError
 
@@ -26,12 +27,14 @@ from ..executors import Executor, RunMessage, WorkerLost
 from ..executors.messages import Drawn, Run, Starting, Step, TaskFailed
 from ..meters import Meters
 from ..settings import Settings
-from .files import FileStore, StoredFile, delete_rowless
+from .files import FileStore, delete_rowless
 from .held import HeldJob
 from .inputs import InputReader, must_fetch
 from .store import Store
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 FETCHES = 64
 """Jobs whose pictures are fetched from elsewhere at the same time."""
@@ -175,7 +178,7 @@ class Dispatcher:
             self._policy.check(job.parameters["prompt"])
             if must_fetch(job):
                 await self._store.record_stage(job, "fetching")
-            held.tasks, held.pictures = await self._inputs.read_tasks(job)
+            held.take_tasks(*await self._inputs.read_tasks(job))
         except (OSError, ServiceError, DBAPIError):
             log.exception("job_not_prepared", extra={"job": job.id})
             await self._give_back_later(held)
@@ -185,6 +188,11 @@ class Dispatcher:
             log.exception("job_not_prepared", extra={"job": job.id})
             await self._fail_internally(held)
         else:
+            if not held.left:
+                # Whoever held it before died between its last picture and its end.
+                held.running = True
+                self._do_beside(self._finish(held))
+                return
             async with self._some_ready:
                 self._ready.append(held)
                 self._ready.sort(key=lambda one: one.order)
@@ -231,9 +239,9 @@ class Dispatcher:
         return batch
 
     async def _run(self, batch: Sequence[HeldJob]) -> None:
-        by_task = {task_id: held for held in batch for task_id in held.task_ids}
+        by_task = {held.tasks[number].id: (held, number) for held in batch for number in held.left}
         run = Run(
-            tasks=[task for held in batch for task in held.tasks],
+            tasks=[held.tasks[number] for held, number in by_task.values()],
             pictures={digest: file for held in batch for digest, file in held.pictures.items()},
         )
         async with aclosing(self._executor.run(run)) as messages:
@@ -242,45 +250,81 @@ class Dispatcher:
                     for held in batch:
                         self._do_beside(self._store.record_stage(held.job, "loading"))
                 elif isinstance(message, Step | Drawn | TaskFailed):
-                    self._receive(by_task[message.task_id], message)
+                    self._receive(*by_task[message.task_id], message)
 
-    def _receive(self, held: HeldJob, message: RunMessage) -> None:
-        """Take in a message about one job; what must be written is written beside the run."""
+    def _receive(self, held: HeldJob, number: int, message: RunMessage) -> None:
+        """Take in a message about a picture of a job; what must be written is written beside the run."""
         match message:
             case Step():
                 if held.started_at is None:
                     held.started_at = time.time()
                     self._meters.queue_seconds.observe(held.started_at - held.job.created_at)
                     self._do_beside(self._begin(held))
-                held.steps[message.task_id] = message.step
+                held.take_step(number, message.step)
                 held.preview = message.preview or held.preview
                 self._record_progress(held)
             case Drawn():
-                held.drawn[message.task_id] = message
-                put = asyncio.ensure_future(self._blobs.put(message.content_type, message.data))
-                held.names[message.task_id] = put
+                held.writes.append(asyncio.ensure_future(self._write_picture(held, number, message)))
             case TaskFailed() if held.failure is None:
                 held.failure = message
-                if len(held.tasks) > 1:
+                if held.several:
                     self._do_beside(self._executor.cancel(held.task_ids))
 
     async def _begin(self, held: HeldJob) -> None:
         """Say that a job runs; one that has ended by then needs it not, and is spared the write."""
         await asyncio.sleep(BEGIN_SECONDS)
-        if held.ended or held.lost or await self._store.begin(held.job, held.started_at):
-            return
-        # Meanwhile it may have been given back and claimed anew: that claim is none of ours.
-        if not held.ended and self._held.get(held.job.id) is held:
-            self._lose(held.job.id)
+        if not (held.ended or held.lost or await self._store.begin(held.job, held.started_at)):
+            self._lose_running(held)
+
+    async def _write_picture(self, held: HeldJob, number: int, drawn: Drawn) -> None:
+        name = await self._blobs.put(drawn.content_type, drawn.data)
+        held.names.append(name)
+        preview_name = None
+        if drawn.preview is not None:
+            preview_name = await self._blobs.put("image/jpeg", drawn.preview)
+            held.names.append(preview_name)
+        held.take_picture(number, drawn, name, preview_name)
+        # The last one is told by the job's end.
+        if held.left:
+            self._record_images(held)
 
     def _record_progress(self, held: HeldJob) -> None:
-        """Write a job's steps to its row, but not more often than a person can see."""
-        done = sum(held.steps.values())
+        """Write how far a job is to its row, but not more often than a person can see."""
         now = time.monotonic()
-        if done > 0 and now - held.progress_at >= PROGRESS_SECONDS:
-            held.progress_at = now
+        if now - held.progress_at < PROGRESS_SECONDS:
+            return
+        if held.several:
+            self._record_images(held)
+        elif held.step > 0:
             preview, held.preview = held.preview, None
-            self._do_beside(self._store.record_step(held.job, done, preview))
+            self._do_beside(self._store.record_step(held.job, held.step, preview))
+        else:
+            return
+        held.progress_at = now
+
+    def _record_images(self, held: HeldJob) -> None:
+        """Write how far each of several pictures is to their job's row, all at once while one is written."""
+        held.changed = True
+        if held.recording is None or held.recording.done():
+            held.recording = self._do_beside(self._write_images(held))
+
+    async def _write_images(self, held: HeldJob) -> None:
+        while held.changed and held.left and not held.lost:
+            held.changed = False
+            files = list(held.unrecorded)
+            preview, held.preview = held.preview, None
+            if not await self._store.record_images(
+                held.job,
+                list(held.images),
+                step=held.step,
+                inference_seconds=held.inference_seconds,
+                warnings=held.warnings,
+                files=files,
+                preview=preview,
+            ):
+                self._lose_running(held)
+                return
+            del held.unrecorded[: len(files)]
 
     # Ending.
 
@@ -303,46 +347,25 @@ class Dispatcher:
             await self._fail_internally(held)
 
     async def _complete(self, held: HeldJob) -> None:
-        now = time.time()
-        expires_at = now + min(self._settings.file_ttl_seconds, self._settings.history_ttl_seconds)
-        images: list[dict[str, Any]] = []
-        outputs: list[StoredFile] = []
-        warnings: list[str] = []
-        for task in held.tasks:
-            picture, name = held.drawn[task.id], await held.names[task.id]
-            image = {"file_name": name, "content_type": picture.content_type, "seed": picture.seed}
-            pose = task.provenance.get("pose")
-            if isinstance(pose, str):
-                image["asked_pose"] = pose
-            scores = {"likeness": picture.likeness, "pose": picture.pose}
-            images.append({**image, **scores, "file_size": len(picture.data)})
-            outputs.append(
-                StoredFile(
-                    name=name,
-                    account_id=held.job.account_id,
-                    kind="output",
-                    content_type=picture.content_type,
-                    size=len(picture.data),
-                    created_at=now,
-                    job_id=held.job.id,
-                    expires_at=expires_at,
-                )
-            )
-            warnings.extend(warning for warning in picture.warnings if warning not in warnings)
-        seconds = sum(picture.compute_seconds for picture in held.drawn.values())
+        until = time.time() + min(self._settings.file_ttl_seconds, self._settings.history_ttl_seconds)
+        for write in held.writes:
+            await write
+        await _settle(held)
+        kept = {image["file_name"] for image in held.images}
         completed = await self._store.complete(
             held.job,
-            images=images,
-            inference_seconds=seconds,
-            warnings=warnings,
-            outputs=outputs,
+            images=[_without_preview(image) for image in held.images],
+            inference_seconds=held.inference_seconds,
+            warnings=held.warnings,
+            outputs=[replace(file, expires_at=until) for file in held.unrecorded if file.name in kept],
             started_at=held.started_at,
+            keep_until=until,
         )
         if completed:
             self._meters.ended.labels("COMPLETED", "").inc()
-            self._meters.inference_seconds.observe(seconds)
-            _log_end(held, "COMPLETED", inference_seconds=round(seconds, 3))
-            held.names.clear()
+            self._meters.inference_seconds.observe(held.inference_seconds)
+            _log_end(held, "COMPLETED", inference_seconds=round(held.inference_seconds, 3))
+            held.names = [name for name in held.names if name not in kept]
         await self._let_go(held)
 
     async def _fail(self, held: HeldJob, *, code: str, error: str) -> None:
@@ -385,6 +408,7 @@ class Dispatcher:
 
     async def _give_back(self, held: HeldJob, *, count_attempt: bool = False) -> None:
         """Put a job back in the queue; if not even that can be written, its lease runs out."""
+        await _settle(held)
         if not held.lost:
             with contextlib.suppress(DBAPIError):
                 await self._store.release(held.job, count_attempt=count_attempt)
@@ -396,9 +420,9 @@ class Dispatcher:
             del self._held[held.job.id]
         if not comes_again:
             self._suspects.discard(held.job.id)
-        names = await asyncio.gather(*held.names.values(), return_exceptions=True)
+        await _settle(held)
         try:
-            await delete_rowless(self._files, self._blobs, [name for name in names if isinstance(name, str)])
+            await delete_rowless(self._files, self._blobs, held.names)
         except (OSError, DBAPIError):
             # The next start finds bytes that no row knows of.
             log.exception("files_not_deleted", extra={"job": held.job.id})
@@ -435,16 +459,33 @@ class Dispatcher:
         elif held.work is not None:
             held.work.cancel()
 
-    def _do_beside(self, work: Awaitable[Any]) -> None:
+    def _lose_running(self, held: HeldJob) -> None:
+        """A change of a job was refused: it is no longer ours, unless that was an earlier claim of it."""
+        if not held.ended and self._held.get(held.job.id) is held:
+            self._lose(held.job.id)
+
+    def _do_beside(self, work: Awaitable[T]) -> asyncio.Future[T]:
         """Do something while the run goes on; `stop` waits for it."""
         task = asyncio.ensure_future(work)
         self._side_work.add(task)
         task.add_done_callback(self._forget_side_work)
+        return task
 
     def _forget_side_work(self, task: asyncio.Future[Any]) -> None:
         self._side_work.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("progress_not_written", exc_info=error)
+
+
+async def _settle(held: HeldJob) -> None:
+    """Wait until what is being written of a job's pictures is written, or is known not to be."""
+    await asyncio.gather(*held.writes, return_exceptions=True)
+    if held.recording is not None:
+        await asyncio.wait({held.recording})
+
+
+def _without_preview(image: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in image.items() if name != "preview"}
 
 
 def _log_end(held: HeldJob, status: str, **facts: Any) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, insert, or_, select, update
+from sqlalchemy import Connection, Double, bindparam, case, delete, insert, or_, select, update
 
 from ..accounts.idempotency import IdempotencyKey, check_new, keep_answer
 from ..blobs import BlobStore
@@ -21,7 +21,11 @@ from .tables import files
 
 @dataclass(frozen=True, kw_only=True)
 class StoredFile:
-    """A file's row; `kind` is output, input, upload, character, or deleted: kept for jobs only."""
+    """A file's row.
+
+    `kind` is output, preview (of an output, until its job's end), input, upload, character, or
+    deleted: kept for jobs only.
+    """
 
     name: str
     account_id: str
@@ -104,10 +108,12 @@ _hold = (
     .where(files.c.name == bindparam("of_name"), files.c.expires_at < bindparam("until"))
     .values(expires_at=bindparam("until"))
 )
-_expire_inputs = (
-    update(files)
-    .where(files.c.job_id == bindparam("of_job"), files.c.kind == "input")
-    .values(expires_at=bindparam("now"))
+_of_job = update(files).where(files.c.job_id == bindparam("of_job"))
+_expire = _of_job.values(expires_at=bindparam("now"))
+_keep_outputs = _of_job.values(
+    expires_at=case(
+        (files.c.kind == "output", bindparam("until", type_=Double)), else_=bindparam("now", type_=Double)
+    )
 )
 
 
@@ -117,9 +123,14 @@ def insert_files(connection: Connection, rows: Sequence[StoredFile]) -> None:
         connection.execute(_insert, [vars(row) for row in rows])
 
 
-def expire_inputs(connection: Connection, job_id: str, now: float) -> None:
-    """Let go what a job was given, within the transaction that ends it."""
-    connection.execute(_expire_inputs, {"of_job": job_id, "now": now})
+def expire_files(connection: Connection, job_id: str, now: float) -> None:
+    """Let go everything of a job, within the transaction that fails it."""
+    connection.execute(_expire, {"of_job": job_id, "now": now})
+
+
+def keep_outputs(connection: Connection, job_id: str, now: float, until: float | None) -> None:
+    """Keep the pictures of a job and let go everything else, within the transaction that completes it."""
+    connection.execute(_keep_outputs, {"of_job": job_id, "now": now, "until": until})
 
 
 async def delete_rowless(files: FileStore, blobs: BlobStore, names: Sequence[str]) -> None:

@@ -42,6 +42,7 @@ class InputReader:
             references=by_name["ip_image"],
             pose_picture=by_name["input_image"][0] if "input_image" in by_name else None,
             id_prefix=f"{job.id}/{job.token}/",
+            previews=job.picture_count > 1 and not job.is_free,
         )
 
     async def _read_pictures(self, source: dict[str, Any], name: str) -> list[bytes]:

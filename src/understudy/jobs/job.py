@@ -11,7 +11,11 @@ ENDED = ("COMPLETED", "FAILED")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
-    """A job's row."""
+    """A job's row.
+
+    `images` has an entry for each picture, in their order: at the end each with its file, before
+    that, where there are several, those that are drawn with theirs, of others the `step` they are at.
+    """
 
     sequence: int
     id: str
@@ -52,6 +56,21 @@ class Job:
     def owns_inputs(self) -> bool:
         """Whether pictures were kept for this job alone; they have a digest, others an address."""
         return any("sha256" in source for source in self.inputs.values())
+
+    @property
+    def is_free(self) -> bool:
+        """Whether it costs nothing, completed or not: credits are off, or its price is 0."""
+        return not self.price_microcredits
+
+    @property
+    def asked_poses(self) -> list[Any]:
+        """The poses asked for, one for each row of the sheet; `[None]` when none is named."""
+        return self.parameters.get("poses") or [self.parameters.get("pose")]
+
+    @property
+    def picture_count(self) -> int:
+        """How many pictures it asks for."""
+        return len(self.asked_poses) * self.parameters.get("num_images", 1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, and_, bindparam, case, func, insert, or_, select, update
+from sqlalchemy import JSON, LargeBinary, and_, bindparam, case, func, insert, null, or_, select, update
 
 from ..accounts.tables import accounts
 from .tables import failed, jobs, processing, queued, unended, waiting
@@ -75,6 +75,9 @@ ENDING: dict[str, Any] = {
     "version": jobs.c.version + 1,
 }
 
+# What was drawn of a job that fails is nobody's: it is neither shown nor counted.
+FAILING: dict[str, Any] = {"status": "FAILED", "images": null(), "inference_seconds": None, **ENDING}
+
 ended_row = (
     jobs.c.id,
     jobs.c.account_id,
@@ -125,6 +128,12 @@ begin = _changed.values(
 set_stage = _changed.values(stage=bindparam("new_stage"))
 set_step = _changed.values(step=bindparam("new_step"))
 set_preview = set_step.values(preview=bindparam("new_preview"))
+set_images = set_step.values(
+    images=bindparam("new_images", type_=JSON),
+    inference_seconds=bindparam("new_inference_seconds"),
+    warnings=bindparam("new_warnings", type_=JSON),
+    preview=func.coalesce(bindparam("new_preview", type_=LargeBinary), jobs.c.preview),
+)
 release = _changed.values(**BACK_IN_QUEUE, attempts=jobs.c.attempts + bindparam("attempt"))
 complete = _held.values(
     status="COMPLETED",
@@ -136,9 +145,4 @@ complete = _held.values(
     started_at=func.coalesce(jobs.c.started_at, bindparam("started")),
     **ENDING,
 ).returning(*ended_row)
-fail = _held.values(
-    status="FAILED",
-    error_code=bindparam("code"),
-    error=bindparam("words"),
-    **ENDING,
-).returning(*ended_row)
+fail = _held.values(error_code=bindparam("code"), error=bindparam("words"), **FAILING).returning(*ended_row)

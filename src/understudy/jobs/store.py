@@ -36,7 +36,7 @@ from ..errors import InsufficientCredits, RateLimited, UnderstudyError
 from . import statements
 from .ends import follow_ends
 from .events import ChangeFeed
-from .files import StoredFile, expire_inputs, insert_files
+from .files import StoredFile, expire_files, insert_files, keep_outputs
 from .job import ENDED, Job, NewJob
 from .tables import files, jobs, waiting
 
@@ -254,6 +254,39 @@ class Store:
             return await self._change(job, statements.set_step, new_step=step)
         return await self._change(job, statements.set_preview, new_step=step, new_preview=preview)
 
+    async def record_images(
+        self,
+        job: Job,
+        images: Sequence[dict[str, Any]],
+        *,
+        step: int,
+        inference_seconds: float,
+        warnings: Sequence[str],
+        files: Sequence[StoredFile],
+        preview: bytes | None = None,
+    ) -> bool:
+        """Say how far each of several pictures is. False when the lease is lost.
+
+        Those that are drawn come with their new `files` and all that they cost and warned of so far:
+        whoever holds the job next need not draw them again.
+        """
+        values = {
+            **_holder(job),
+            "new_images": images,
+            "new_step": step,
+            "new_inference_seconds": inference_seconds,
+            "new_warnings": [*job.warnings, *warnings],
+            "new_preview": preview,
+        }
+
+        def write(connection: Connection) -> bool:
+            held = bool(connection.execute(statements.set_images, values).rowcount)
+            if held:
+                insert_files(connection, files)
+            return held
+
+        return await self.database.write(write, lambda held: held and self._publish(job.id))
+
     async def extend_leases(self, held: Sequence[Job], lease_seconds: float) -> set[str]:
         """Keep the leases of these jobs; return the ids of those that are still held."""
         until = time.time() + lease_seconds
@@ -276,15 +309,19 @@ class Store:
         warnings: Sequence[str],
         outputs: Sequence[StoredFile],
         started_at: float | None = None,
+        keep_until: float | None = None,
     ) -> bool:
-        """End a job COMPLETED, with its files, in one transaction. False when the lease is lost."""
+        """End a job COMPLETED, with its files, in one transaction. False when the lease is lost.
+
+        `outputs` are those that were not recorded before; those that were are kept until `keep_until`.
+        """
         values = {
             "new_images": images,
             "new_inference_seconds": inference_seconds,
             "new_warnings": [*job.warnings, *warnings],
             "started": started_at or time.time(),
         }
-        completed = await self._end(job, statements.complete, values, outputs)
+        completed = await self._end(job, statements.complete, values, outputs, keep_until)
         if completed and self._mean is not None and self._mean[1] is None:
             # The first one: until now there was nothing to estimate by.
             self._mean = None
@@ -315,11 +352,10 @@ class Store:
             update(jobs)
             .where(mine, jobs.c.status.not_in(ENDED))
             .values(
-                status="FAILED",
                 error_code="cancelled",
                 error="The request was cancelled.",
                 token=jobs.c.token + 1,
-                **statements.ENDING,
+                **statements.FAILING,
             )
             .returning(*statements.ended_row)
         )
@@ -328,7 +364,7 @@ class Store:
             ended = connection.execute(end, {"now": now}).all()
             follow_ends(connection, ended)
             if ended:
-                expire_inputs(connection, job_id, now)
+                expire_files(connection, job_id, now)
             row = connection.execute(select(jobs).where(mine)).one_or_none()
             return (None if row is None else _job(row)), bool(ended)
 
@@ -373,10 +409,9 @@ class Store:
             update(jobs)
             .where(waiting, jobs.c.created_at < submitted_before)
             .values(
-                status="FAILED",
                 error_code="expired",
                 error="The request waited too long for a worker; send it again.",
-                **statements.ENDING,
+                **statements.FAILING,
             )
             .returning(*statements.ended_row)
         )
@@ -385,7 +420,7 @@ class Store:
             ended = connection.execute(end, {"now": now}).all()
             follow_ends(connection, ended)
             for row in ended:
-                expire_inputs(connection, row.id, now)
+                expire_files(connection, row.id, now)
             return [row.id for row in ended]
 
         return len(await self.database.write(write, self._publish_all))
@@ -448,7 +483,12 @@ class Store:
         )
 
     async def _end(
-        self, job: Job, end: Update, values: dict[str, Any], outputs: Sequence[StoredFile] = ()
+        self,
+        job: Job,
+        end: Update,
+        values: dict[str, Any],
+        outputs: Sequence[StoredFile] = (),
+        keep_until: float | None = None,
     ) -> bool:
         now = time.time()
         values = {**values, **_holder(job), "now": now}
@@ -458,9 +498,13 @@ class Store:
             if not ended:
                 return False
             follow_ends(connection, ended)
+            if job.owns_inputs or job.picture_count > 1:
+                # Only these have files already.
+                if ended[0].status == "COMPLETED":
+                    keep_outputs(connection, job.id, now, keep_until)
+                else:
+                    expire_files(connection, job.id, now)
             insert_files(connection, outputs)
-            if job.owns_inputs:
-                expire_inputs(connection, job.id, now)
             return True
 
         return await self.database.write(

@@ -22,12 +22,13 @@ def build_tasks(
     references: Sequence[bytes],
     pose_picture: bytes | None = None,
     id_prefix: str = "",
+    previews: bool = False,
 ) -> tuple[list[Task], dict[str, bytes]]:
     """The tasks of one request, in the order of its pictures, and the files they name by digest.
 
     `references`, all of one character, and `pose_picture` are PNG files as the decoder makes them.
     Every pose of a sheet starts from the same seed; the pictures of one pose count up from it.
-    Task ids are `<id_prefix><index>`.
+    Task ids are `<id_prefix><index>`; with `previews` each picture comes with a small copy.
 
     Raises:
         InvalidRequest: a pose has a name that is not in the library.
@@ -40,34 +41,38 @@ def build_tasks(
         pictures[pose_digest] = pose_picture
     provenance = _describe(parameters, model, reference_digests, pose_digest)
     tasks: list[Task] = []
-    for pose in parameters.asked_poses:
-        keypoints = None if pose is None else _resolve_keypoints(pose)
-        for number in range(parameters.num_images):
-            tasks.append(
-                Task(
-                    id=f"{id_prefix}{len(tasks)}",
-                    prompt=parameters.prompt,
-                    negative_prompt=parameters.negative_prompt,
-                    guidance_scale=parameters.guidance_scale,
-                    steps=parameters.steps,
-                    width=parameters.width,
-                    height=parameters.height,
-                    seed=(seed + number) % (MAX_SEED + 1),
-                    candidates=parameters.candidates,
-                    ip_scale=parameters.ip_scale,
-                    pose_scale=parameters.pose_scale,
-                    references=reference_digests,
-                    pose_picture=pose_digest,
-                    keypoints=keypoints,
-                    fit_pose=isinstance(pose, str),
-                    output_format=parameters.output_format,
-                    provenance={
-                        **provenance,
-                        "pose": find_pose(pose).name if isinstance(pose, str) else pose,
-                    },
-                )
+    for pose, picture_seed in list_asked(parameters.asked_poses, parameters.num_images, seed):
+        tasks.append(
+            Task(
+                id=f"{id_prefix}{len(tasks)}",
+                prompt=parameters.prompt,
+                negative_prompt=parameters.negative_prompt,
+                guidance_scale=parameters.guidance_scale,
+                steps=parameters.steps,
+                width=parameters.width,
+                height=parameters.height,
+                seed=picture_seed,
+                candidates=parameters.candidates,
+                ip_scale=parameters.ip_scale,
+                pose_scale=parameters.pose_scale,
+                references=reference_digests,
+                pose_picture=pose_digest,
+                keypoints=None if pose is None else _resolve_keypoints(pose),
+                fit_pose=isinstance(pose, str),
+                output_format=parameters.output_format,
+                provenance={
+                    **provenance,
+                    "pose": find_pose(pose).name if isinstance(pose, str) else pose,
+                },
+                preview=previews,
             )
+        )
     return tasks, pictures
+
+
+def list_asked(poses: Sequence[Pose | None], num_images: int, seed: int) -> list[tuple[Pose | None, int]]:
+    """The pose and the seed of each picture of a request, in their order."""
+    return [(pose, (seed + number) % (MAX_SEED + 1)) for pose in poses for number in range(num_images)]
 
 
 def count_steps(parameters: Parameters) -> int:

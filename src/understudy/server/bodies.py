@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import time
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from fastapi import Request
@@ -16,6 +16,8 @@ from ..accounts.credits import to_credits
 from ..errors import NotFound
 from ..jobs.job import Job
 from ..jobs.store import Store
+from ..jobs.tasks import list_asked
+from ..pose.library import find_pose
 from ..settings import Settings
 
 PLACE_AGE_SECONDS = 0.25
@@ -40,8 +42,31 @@ class SubmitBody(BaseModel):
     warnings: list[str]
 
 
+class PendingImage(BaseModel):
+    """One of several pictures of a job that has no end yet.
+
+    One that is drawn has its `url` at once where the job costs nothing. Where it costs credits, the
+    pictures are handed out when the job is COMPLETED, and what is charged is told with them: until
+    then there is a `preview`.
+    """
+
+    index: int = Field(description="Its place in the result's images, from 0.")
+    state: Literal["waiting", "drawing", "done"]
+    step: int
+    steps: int = Field(description="Denoising steps of this picture, over all its candidates.")
+    seed: int = Field(description="Until it is done, that of its first candidate.")
+    asked_pose: str | None = Field(default=None, description="The name of the pose that was asked for.")
+    likeness: float | None = None
+    pose: float | None = Field(default=None, description="How well the figure stands as asked, 0 to 1.")
+    url: str | None = None
+    content_type: str | None = None
+    file_name: str | None = None
+    file_size: int | None = None
+    preview: str | None = Field(default=None, description="URL of a small JPEG, until the job's end.")
+
+
 class StatusBody(BaseModel):
-    """Where a job stands; no pictures."""
+    """Where a job stands."""
 
     status: str
     request_id: str
@@ -54,6 +79,11 @@ class StatusBody(BaseModel):
     steps: int = Field(description="Denoising steps over all pictures of the job.")
     queue_position: int | None = Field(description="1 for the next job; null when it waits no more.")
     eta_seconds: float | None
+    images: list[PendingImage] | None = Field(
+        default=None,
+        description="Of several pictures each, in their order, as it is now; not there for a single one, "
+        "nor once the job has its end.",
+    )
 
 
 class FailedBody(BaseModel):
@@ -156,7 +186,7 @@ async def status_body(job: Job, base: str, store: Store, slots: int) -> dict[str
     if job.status == "FAILED":
         return failed_body(job)
     position = await _queue_position(job, store)
-    return StatusBody(
+    body = StatusBody(
         status=job.status,
         request_id=job.id,
         status_url=f"{base}/v2/requests/{job.id}/status",
@@ -168,7 +198,10 @@ async def status_body(job: Job, base: str, store: Store, slots: int) -> dict[str
         steps=job.steps,
         queue_position=position,
         eta_seconds=await _estimate_seconds(job, position, store, slots),
-    ).model_dump()
+    ).model_dump(exclude={"images"})
+    if job.picture_count > 1 and not job.ended:
+        body["images"] = _pending_images(job, base)
+    return body
 
 
 def failed_body(job: Job) -> dict[str, Any]:
@@ -231,7 +264,35 @@ def history_entry(job: Job, base: str) -> dict[str, Any]:
 
 
 def _images(job: Job, base: str) -> list[ImageBody]:
+    if job.status != "COMPLETED":
+        return []
     return [ImageBody(url=f"{base}/files/{image['file_name']}", **image) for image in job.images or []]
+
+
+def _pending_images(job: Job, base: str) -> list[dict[str, Any]]:
+    """Each picture of a job without an end: what was asked, and how far it is."""
+    asked = list_asked(job.asked_poses, job.parameters.get("num_images", 1), job.seed)
+    steps = job.steps // len(asked)
+    known = job.images or [{}] * len(asked)
+    images = []
+    for index, ((pose, seed), image) in enumerate(zip(asked, known, strict=True)):
+        told = PendingImage(index=index, state="waiting", step=0, steps=steps, seed=seed)
+        if isinstance(pose, str):
+            told.asked_pose = find_pose(pose).name
+        if "file_name" in image:
+            told.state, told.step = "done", steps
+            told.seed, told.likeness, told.pose = image["seed"], image["likeness"], image["pose"]
+            if job.is_free:
+                told.url = f"{base}/files/{image['file_name']}"
+                told.content_type, told.file_name = image["content_type"], image["file_name"]
+                told.file_size = image["file_size"]
+            elif "preview" in image:
+                told.preview = f"{base}/files/{image['preview']}"
+        elif "step" in image and job.status == "PROCESSING":
+            # Of one that is in the queue again, the step is that of a worker that is gone.
+            told.state, told.step = "drawing", image["step"]
+        images.append(told.model_dump(exclude_none=True))
+    return images
 
 
 def _metrics(job: Job) -> dict[str, Any]:

@@ -79,7 +79,7 @@ class DeletedBody(BaseModel):
     responses={**_ERRORS, **_FAILED},
 )
 async def read_status(request_id: RequestId, request: Request, service: Running, key: Caller) -> Response:
-    """Where the job stands, without its pictures."""
+    """Where the job stands; of several pictures each, and those that can be had already."""
     job, headers = await _poll(request_id, service, key)
     return await _answer_status(job, request, service, headers)
 

@@ -15,7 +15,17 @@ def test_version(understudy):
 
 def test_help_names_and_describes_every_command(understudy):
     words = understudy("--help").stdout
-    for command in ("serve", "generate", "sheet", "poses", "keys", "doctor", "backup", "restore"):
+    for command in (
+        "serve",
+        "generate",
+        "sheet",
+        "poses",
+        "characters",
+        "keys",
+        "doctor",
+        "backup",
+        "restore",
+    ):
         (line,) = [line for line in words.splitlines() if f"│ {command} " in line]
         assert len(line.strip("│ ").removeprefix(command).strip()) > 20
 
@@ -35,6 +45,11 @@ def test_help_names_and_describes_every_command(understudy):
         ("keys", "revoke"),
         ("accounts", "create"),
         ("accounts", "list"),
+        ("characters", "list"),
+        ("characters", "show"),
+        ("characters", "save"),
+        ("characters", "update"),
+        ("characters", "delete"),
         ("credits", "grant"),
         ("credits", "show"),
     ],

@@ -11,6 +11,7 @@ import typer
 
 from .accounts import accounts
 from .backup import backup, restore
+from .characters import characters
 from .credits import credits
 from .doctor import doctor
 from .generate import generate
@@ -54,6 +55,7 @@ app.command()(serve)
 app.command()(generate)
 app.command()(sheet)
 app.command()(poses)
+app.add_typer(characters, name="characters")
 app.add_typer(keys, name="keys")
 app.add_typer(accounts, name="accounts")
 app.add_typer(credits, name="credits")

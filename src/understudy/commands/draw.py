@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import secrets
 import sys
 import time
@@ -17,10 +16,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from ..errors import Conflict, InferenceFailed, InvalidRequest, NotAuthenticated
-from ..parameters import MAX_SEED, Parameters
+from ..errors import Conflict, InferenceFailed, InvalidRequest
+from ..parameters import CHARACTER_PREFIX, MAX_SEED, Parameters
 from .files import make_folders
 from .progress import JobProgress
+from .service import open_client
 
 if TYPE_CHECKING:
     from ..decoder import PictureDecoder
@@ -51,17 +51,8 @@ def draw_with_service(
     Raises:
         UnderstudyError: the service cannot be reached, refuses, or the job ended FAILED.
     """
-    from ..client import Client
-
-    with Client(api_key, base_url) as client:
-        try:
-            job = client.submit_async(model, **given)
-        except NotAuthenticated:
-            wrong = api_key or os.environ.get("UNDERSTUDY_API_KEY")
-            raise NotAuthenticated(
-                f"{'The service does not know this key' if wrong else 'The service wants a key'}; set "
-                "UNDERSTUDY_API_KEY to one that `understudy keys create` makes in the service's data folder."
-            ) from None
+    with open_client(api_key, base_url) as client:
+        job = client.submit_async(model, **given)
         try:
             progress.follow(job.events())
             result = job.wait()
@@ -137,7 +128,7 @@ async def _read_picture(settings: Settings, decoder: PictureDecoder, text: str, 
 
     if (data := _read_file(text)) is not None:
         return await decoder.decode(data, field)
-    if text.startswith("character:"):
+    if text.startswith(CHARACTER_PREFIX):
         raise InvalidRequest(
             f"The parameter {field} names a saved character, which only a service knows; leave out --local.",
             code="invalid_picture",

@@ -20,7 +20,7 @@ import typer
 
 from ..catalog import ENGINES
 from ..errors import InvalidRequest, ServiceError, UnderstudyError
-from ..parameters import PICTURE_FIELDS, Parameters, parse_parameters
+from ..parameters import CHARACTER_PREFIX, PICTURE_FIELDS, Parameters, parse_parameters
 from .files import find_file
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ def _check_parameters(raw: dict[str, Any]) -> dict[str, Any]:
     given = {name: value for name, value in raw.items() if value is not None}
     for name in PICTURE_FIELDS:
         if name in given:
-            _check_picture(name, given[name])
+            check_picture(name, given[name])
     for name in ("pose", "poses"):
         if name in given:
             given[name] = read_poses(name, given[name])
@@ -201,9 +201,9 @@ def _check_parameters(raw: dict[str, Any]) -> dict[str, Any]:
     return given
 
 
-def _check_picture(name: str, text: str) -> None:
+def check_picture(name: str, text: str) -> None:
     """Refuse what is neither a file nor an address: most often a file name with a typing error."""
-    if text.lstrip().lower().startswith(("http://", "https://", "data:", "character:")):
+    if text.lstrip().lower().startswith(("http://", "https://", "data:", CHARACTER_PREFIX)):
         return
     if find_file(text) is None:
         raise InvalidRequest(f"--{name.replace('_', '-')} names no file: {text!r} is not there.")

@@ -135,4 +135,4 @@ def _save_sheet(
             with suppress(UnidentifiedImageError):
                 pictures.insert(0, ImageOps.exif_transpose(opened.enter_context(Image.open(character))))
                 captions = ["the character given", *captions]
-        draw_contact_sheet(pictures, captions, title=given["prompt"], columns=columns).save(output)
+        draw_contact_sheet(pictures, captions, title=given.get("prompt", ""), columns=columns).save(output)

@@ -10,8 +10,11 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, event, text
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from understudy.accounts import tables as _accounts  # noqa: F401
+from understudy.accounts.accounts import AccountStore, new_account
+from understudy.accounts.idempotency import AnsweredBefore, IdempotencyKey, carry_out_once
 from understudy.database import Database, Recent, metadata, migrate_database
 from understudy.jobs import tables as _jobs  # noqa: F401
 
@@ -78,18 +81,82 @@ async def test_a_failed_change_writes_nothing_and_spares_those_beside_it(tmp_pat
     await database.close()
 
 
-async def test_changes_that_wait_together_share_a_transaction(tmp_path):
-    migrate_database(tmp_path)
-    database = Database.open(tmp_path)
+async def write_together(database: Database, changes) -> tuple[list, int]:
+    """Changes that wait at the same time: their results or errors, and in how many commits they were."""
     commits = []
     event.listen(database._engine, "commit", lambda connection: commits.append(1))
     # The first change holds the writer up until the others wait.
     blocker = asyncio.create_task(database.write(lambda connection: time.sleep(0.1)))
     await asyncio.sleep(0.02)
-    await asyncio.gather(*(database.write(add(f"{n}")) for n in range(100)))
+    results = await asyncio.gather(*map(database.write, changes), return_exceptions=True)
     await blocker
-    assert len(commits) <= 4
-    assert await count(database) == 100
+    return results, len(commits) - 1
+
+
+async def test_changes_that_wait_together_share_a_transaction(tmp_path):
+    migrate_database(tmp_path)
+    database = Database.open(tmp_path)
+    results, commits = await write_together(database, [add(f"{n}") for n in range(100)])
+    assert results == list(range(100))
+    assert commits <= 3
+    await database.close()
+
+
+async def test_an_error_that_is_returned_undoes_nothing_beside_it(tmp_path):
+    migrate_database(tmp_path)
+    database = Database.open(tmp_path)
+    told: list[object] = []
+    refuse = [lambda connection, number=n: KeyError(number) for n in range(50)]
+    results, commits = await write_together(database, [*refuse, *(add(f"{n}") for n in range(50))])
+    assert [error.args for error in results[:50]] == [(n,) for n in range(50)]
+    assert results[50:] == list(range(50))
+    assert commits <= 3
+    with pytest.raises(KeyError):
+        await database.write(refuse[0], told.append)
+    assert told == []
+    await database.close()
+
+
+async def test_twins_are_one_change_and_undo_no_other(tmp_path):
+    migrate_database(tmp_path)
+    database = Database.open(tmp_path)
+    account = new_account("first")
+    await AccountStore(database).create(account)
+    made: list[str] = []
+
+    def twin(connection):
+        once = IdempotencyKey(account_id=account.id, key="k", fingerprint="f")
+        change = lambda _: made.append("made") or {"made": 1}  # noqa: E731
+        return carry_out_once(connection, once, 200, change, dict)
+
+    results, commits = await write_together(database, [twin] * 60)
+    assert results[0] == {"made": 1}
+    assert [(type(one), one.body) for one in results[1:]] == [(AnsweredBefore, {"made": 1})] * 59
+    assert made == ["made"]
+    assert commits <= 3
+    await database.close()
+
+
+@pytest.mark.parametrize("state", ["40001", "40P01", "23505"])
+async def test_a_change_that_anothers_made_fail_is_carried_out_anew(tmp_path, state):
+    """As PostgreSQL says it; what fails each time does so after a few."""
+    migrate_database(tmp_path)
+    database = Database.open(tmp_path)
+    tries: list[int] = []
+
+    def fail_twice(connection) -> int:
+        tries.append(1)
+        if len(tries) < 3:
+            reason = sqlite3.OperationalError("could not serialize access")
+            reason.sqlstate = state
+            raise (IntegrityError if state == "23505" else OperationalError)("UPDATE", {}, reason)
+        return add("once")(connection)
+
+    assert await database.write(fail_twice) == 0
+    assert await count(database) == 1
+    await database.write(add("twice"))
+    with pytest.raises(IntegrityError):
+        await database.write(add("twice"))
     await database.close()
 
 

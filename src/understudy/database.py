@@ -3,7 +3,8 @@
 What is written is a function of a connection. Functions that wait at the same time share one
 transaction, so that many small changes cost one fsync; if one of them fails, the transaction is
 undone and each is tried alone. Every function may therefore run more than once and must touch
-nothing but its connection.
+nothing but its connection. One that refuses before it has written anything returns its error, which
+is raised for its caller: it undoes nothing of those beside it.
 
 SQLite is opened so that an acknowledged commit survives a power cut (WAL, fsync at each commit).
 Knows no table's meaning.
@@ -28,6 +29,7 @@ from typing import Any, Generic, TypeVar
 import alembic.command
 import alembic.config
 from sqlalchemy import Connection, Engine, MetaData, create_engine, event
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +49,12 @@ READERS = 4
 
 BATCH_SIZE = 256
 """The most changes that share a transaction."""
+
+TRIES = 4
+"""How often a change is tried that another's beside it made fail."""
+
+PASSING_STATES = ("40001", "40P01")
+"""SQLSTATE of what another transaction made fail: serialization_failure, deadlock_detected (PostgreSQL)."""
 
 RECENT_SECONDS = 0.5
 """How long a row is taken for what it was: what changes it is felt within a second."""
@@ -131,8 +139,12 @@ class Database:
             self._connections.append(self._looking)
         return _ask(self._looking, ask)
 
-    async def write(self, change: Callable[[Connection], T], tell: Callable[[T], None] | None = None) -> T:
+    async def write(
+        self, change: Callable[[Connection], T | Exception], tell: Callable[[T], None] | None = None
+    ) -> T:
         """Carry out a change in a transaction; it is on disk when this returns.
+
+        An error that the change returns is raised here, and nothing is told.
 
         A change is carried out though its caller be cancelled, who learns of that only afterwards:
         whatever it then looks at shows what became of the change. `tell` is called with the
@@ -220,14 +232,35 @@ def _write_batch(connection: Connection, changes: list[_Change]) -> None:
         with connection.begin():
             for change in changes:
                 change.result = change.carry_out(connection)
-    except BaseException as error:
+    except BaseException:
         # Whatever it is: the thread that writes must not end while somebody waits for it.
-        if len(changes) == 1:
-            ended = not isinstance(error, Exception)
-            changes[0].error = RuntimeError(f"a change raised {type(error).__name__}") if ended else error
-            return
         for change in changes:
-            _write_batch(connection, [change])
+            _write_alone(connection, change)
+    for change in changes:
+        if change.error is None and isinstance(change.result, Exception):
+            change.error = change.result
+
+
+def _write_alone(connection: Connection, change: _Change) -> None:
+    """Carry out a change in a transaction of its own, anew where another's may have made it fail."""
+    for tries_left in reversed(range(TRIES)):
+        try:
+            with connection.begin():
+                change.result = change.carry_out(connection)
+            return
+        except BaseException as error:
+            if tries_left and _may_pass(error):
+                continue
+            ended = not isinstance(error, Exception)
+            change.error = RuntimeError(f"a change raised {type(error).__name__}") if ended else error
+            return
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether a change may do better anew: what is there by then, it finds before it writes."""
+    if isinstance(error, IntegrityError):
+        return True
+    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) in PASSING_STATES
 
 
 def _tell_results(changes: list[_Change]) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, insert, select, update
 
 from ..database import Database
 from ..errors import Conflict, NotFound
-from .idempotency import IdempotencyKey, check_new, keep_answer
+from .idempotency import IdempotencyKey, carry_out_once
 from .tables import accounts
 
 
@@ -42,20 +42,17 @@ class AccountStore:
             AnsweredBefore: the request was carried out before.
         """
 
-        def write(connection: Connection) -> None:
-            if once is not None:
-                check_new(connection, once)
+        def open_new(connection: Connection) -> Conflict | None:
             if find_account(connection, account.name) is not None:
-                raise Conflict(
+                return Conflict(
                     f"There is an account named {account.name!r} already; choose another name.",
                     code="already_exists",
                     field="name",
                 )
             connection.execute(insert(accounts), [vars(account)])
-            if once is not None:
-                keep_answer(connection, once, 201, answer or {})
+            return None
 
-        await self.database.write(write)
+        await self.database.write(lambda c: carry_out_once(c, once, 201, open_new, lambda _: answer or {}))
 
     async def list(self) -> list[Account]:
         """Every account by name."""

@@ -20,7 +20,7 @@ from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from ..database import Database
 from ..errors import InvalidRequest
-from .idempotency import IdempotencyKey, check_new, keep_answer
+from .idempotency import IdempotencyKey, carry_out_once
 from .tables import accounts, ledger
 
 MICROCREDITS = 1_000_000
@@ -100,15 +100,10 @@ class CreditStore:
             AnsweredBefore, Conflict: the request was carried out before, or is another one.
         """
 
-        def write(connection: Connection) -> int:
-            if once is not None:
-                check_new(connection, once)
-            balance = grant(connection, account_id, microcredits, note)
-            if once is not None:
-                keep_answer(connection, once, 200, describe_balance(balance))
-            return balance
+        def give(connection: Connection) -> int | InvalidRequest:
+            return grant(connection, account_id, microcredits, note)
 
-        return await self.database.write(write)
+        return await self.database.write(lambda c: carry_out_once(c, once, 200, give, describe_balance))
 
     async def read_balance(self, account_id: str) -> int:
         """What an account has left, in micro-credits; what is held is not in it."""
@@ -158,16 +153,17 @@ def read_balance(connection: Connection, account_id: str) -> int:
     return connection.scalar(_balance, {"of_account": account_id}) or 0
 
 
-def grant(connection: Connection, account_id: str, microcredits: int, note: str | None = None) -> int:
+def grant(
+    connection: Connection, account_id: str, microcredits: int, note: str | None = None
+) -> int | InvalidRequest:
     """Give an account credits, or take some back; return its balance.
 
-    Raises:
-        InvalidRequest: the balance would fall below nothing or grow out of bounds.
+    Or the refusal, where the balance would fall below nothing or grow out of bounds.
     """
     possible = 0 < abs(microcredits) <= MOST_MICROCREDITS
     if not possible or not _change_balance(connection, account_id, microcredits):
         balance = read_balance(connection, account_id)
-        raise InvalidRequest(
+        return InvalidRequest(
             f"The account has {format_credits(balance)} credits; they can be changed by what leaves it "
             f"between 0 and {format_credits(MOST_MICROCREDITS)}, not by {format_credits(microcredits)}.",
             code="invalid_parameter",

@@ -11,14 +11,17 @@ import hashlib
 import json
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, bindparam, delete, insert, select
 
 from ..database import Database
 from ..errors import Conflict, InvalidRequest
 from .tables import idempotency_keys
+
+T = TypeVar("T")
 
 KEPT_SECONDS = 86400.0
 """How long an answer is kept."""
@@ -79,7 +82,9 @@ class IdempotencyStore:
             AnsweredBefore: it is not.
             Conflict: the key was used for another request (`idempotency_key_reused`).
         """
-        await self.database.look(lambda connection: check_new(connection, once))
+        known = await self.database.look(lambda connection: find_answer(connection, once))
+        if known is not None:
+            raise known
 
     async def forget_expired(self) -> int:
         """Forget the answers whose time is over; return how many."""
@@ -98,27 +103,47 @@ _forget = delete(idempotency_keys).where(*_same)
 _keep = insert(idempotency_keys)
 
 
-def check_new(connection: Connection, once: IdempotencyKey) -> None:
-    """Return where the request is new.
+def carry_out_once(
+    connection: Connection,
+    once: IdempotencyKey | None,
+    status: int,
+    change: Callable[[Connection], T | Exception],
+    describe: Callable[[T], dict[str, Any]],
+) -> T | Exception:
+    """Carry out a change whose request is new, and keep what `describe` says of it as the answer.
 
-    Raises:
-        AnsweredBefore: it is not.
-        Conflict: the key was used for another request (`idempotency_key_reused`).
+    Where the request is not new, that is the result (`find_answer`), and so is a refusal that the
+    change returns; neither is raised, as `Database.write` says. Without `once` every request is new.
+    """
+    if once is None:
+        return change(connection)
+    known = find_answer(connection, once)
+    if known is not None:
+        return known
+    done = change(connection)
+    if not isinstance(done, Exception):
+        _keep_answer(connection, once, status, describe(done))
+    return done
+
+
+def find_answer(connection: Connection, once: IdempotencyKey) -> AnsweredBefore | Conflict | None:
+    """What a request was answered with before; None where it is new.
+
+    A conflict where the key was used for another request (`idempotency_key_reused`).
     """
     values = {"of_account": once.account_id, "of_key": once.key, "now": time.time()}
     row = connection.execute(_find, values).one_or_none()
     if row is None:
-        return
+        return None
     if row.fingerprint != once.fingerprint:
-        raise Conflict(
+        return Conflict(
             "The Idempotency-Key was used for another request; send each request with a key of its own.",
             code="idempotency_key_reused",
         )
-    raise AnsweredBefore(row.status, row.body)
+    return AnsweredBefore(row.status, row.body)
 
 
-def keep_answer(connection: Connection, once: IdempotencyKey, status: int, body: dict[str, Any]) -> None:
-    """Keep the answer to a request that `check_new` found new in this transaction."""
+def _keep_answer(connection: Connection, once: IdempotencyKey, status: int, body: dict[str, Any]) -> None:
     # What has had its time may still be there.
     connection.execute(_forget, {"of_account": once.account_id, "of_key": once.key})
     connection.execute(

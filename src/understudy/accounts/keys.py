@@ -20,9 +20,9 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from ..database import Database, Recent
-from ..errors import Conflict, InvalidRequest, NotFound
+from ..errors import Conflict, InvalidRequest, NotFound, RateLimited
 from .accounts import account_not_found, find_account, open_account
-from .idempotency import IdempotencyKey, check_new, keep_answer
+from .idempotency import IdempotencyKey, carry_out_once
 from .limits import Limits, refuse
 from .tables import accounts, keys
 
@@ -145,17 +145,15 @@ class KeyStore:
         Raises:
             NotFound: there is no account of that name (`account_not_found`).
         """
-        new = NewKey(name=name, scopes=scopes, **options)
+        secret, row = _make_row(NewKey(name=name, scopes=scopes, **options))
 
-        def find_or_open(connection: Connection) -> str:
+        def insert_key(connection: Connection) -> Key | NotFound:
             if account is None:
-                return open_account(connection, name)
+                return _insert(connection, open_account(connection, name), row)
             account_id = find_account(connection, account)
-            if account_id is None:
-                raise account_not_found(account)
-            return account_id
+            return account_not_found(account) if account_id is None else _insert(connection, account_id, row)
 
-        return await self._insert(new, find_or_open)
+        return secret, await self.database.write(insert_key)
 
     async def create_for(
         self,
@@ -171,45 +169,21 @@ class KeyStore:
             Conflict: the account has as many keys as it may have (`too_many_keys`).
             RateLimited: it is another key's, and the account has made as many as it may in a day.
         """
+        secret, row = _make_row(new)
 
-        def find(connection: Connection) -> str:
-            if once is not None:
-                check_new(connection, once)
+        def insert_key(connection: Connection) -> Key | Conflict | RateLimited:
             if (connection.scalar(_count_working, {"of_account": account_id}) or 0) >= KEYS_PER_ACCOUNT:
-                raise Conflict(
+                return Conflict(
                     f"The account has {KEYS_PER_ACCOUNT} keys, as many as it may have; revoke one first.",
                     code="too_many_keys",
                 )
-            if new.counted_as is not None:
-                _check_made_today(connection, account_id)
-            if once is not None:
-                keep_answer(connection, once, 201, answer or {})
-            return account_id
+            if new.counted_as is not None and (refusal := _check_made_today(connection, account_id)):
+                return refusal
+            return _insert(connection, account_id, row)
 
-        return await self._insert(new, find)
-
-    async def _insert(self, new: NewKey, find_account_id: Any) -> tuple[str, Key]:
-        secret = new.secret or draw_secret()
-        values = {
-            "id": new.id,
-            "name": new.name,
-            "prefix": secret[:PREFIX_LENGTH],
-            "digest": digest_key(secret),
-            "created_at": time.time(),
-            "scopes": " ".join(parse_scopes(new.scopes)),
-            "models": None if new.models is None else list(new.models),
-            "expires_at": new.expires_at,
-            "submits_per_minute": new.submits_per_minute,
-            "concurrent_jobs": new.concurrent_jobs,
-            "counted_as": new.counted_as,
-        }
-
-        def write(connection: Connection) -> Key:
-            account_id = find_account_id(connection)
-            connection.execute(insert(keys).values(account_id=account_id, **values))
-            return _key(connection.execute(_select_keys.where(keys.c.id == values["id"])).one())
-
-        return secret, await self.database.write(write)
+        return secret, await self.database.write(
+            lambda c: carry_out_once(c, once, 201, insert_key, lambda _: answer or {})
+        )
 
     async def find(self, key: str) -> Key | None:
         """The row of a key that may be used; None when it is unknown, revoked or expired.
@@ -261,12 +235,10 @@ class KeyStore:
         mine = [keys.c.id == key_id] + ([keys.c.account_id == account_id] if account_id else [])
         revoke = update(keys).where(*mine, keys.c.revoked_at.is_(None)).values(revoked_at=time.time())
 
-        def write(connection: Connection) -> Key:
+        def write(connection: Connection) -> Key | NotFound:
             connection.execute(revoke)
             row = connection.execute(_select_keys.where(*mine)).one_or_none()
-            if row is None:
-                raise _key_not_found()
-            return _key(row)
+            return _key_not_found() if row is None else _key(row)
 
         return await self.database.write(write, lambda _: self._recent.clear())
 
@@ -333,11 +305,35 @@ _count_made = (
 )
 
 
-def _check_made_today(connection: Connection, account_id: str) -> None:
+def _check_made_today(connection: Connection, account_id: str) -> RateLimited | None:
     now = time.time()
     count, first_at = connection.execute(_count_made, {"of_account": account_id, "since": now - DAY}).one()
-    if count >= KEYS_PER_DAY:
-        raise refuse(f"The account has made {KEYS_PER_DAY} keys in a day", first_at + DAY - now)
+    if count < KEYS_PER_DAY:
+        return None
+    return refuse(f"The account has made {KEYS_PER_DAY} keys in a day", first_at + DAY - now)
+
+
+def _make_row(new: NewKey) -> tuple[str, dict[str, Any]]:
+    """A new key, and the columns of its row but for its account."""
+    secret = new.secret or draw_secret()
+    return secret, {
+        "id": new.id,
+        "name": new.name,
+        "prefix": secret[:PREFIX_LENGTH],
+        "digest": digest_key(secret),
+        "created_at": time.time(),
+        "scopes": " ".join(parse_scopes(new.scopes)),
+        "models": None if new.models is None else list(new.models),
+        "expires_at": new.expires_at,
+        "submits_per_minute": new.submits_per_minute,
+        "concurrent_jobs": new.concurrent_jobs,
+        "counted_as": new.counted_as,
+    }
+
+
+def _insert(connection: Connection, account_id: str, row: dict[str, Any]) -> Key:
+    connection.execute(insert(keys), [{**row, "account_id": account_id}])
+    return _key(connection.execute(_select_keys.where(keys.c.id == row["id"])).one())
 
 
 _COLUMNS = [one.name for one in fields(Key)]

@@ -20,7 +20,7 @@ from sqlalchemy import Connection, and_, bindparam, delete, func, insert, or_, s
 
 from ..database import Database
 from ..errors import NotFound
-from .idempotency import IdempotencyKey, check_new, keep_answer
+from .idempotency import IdempotencyKey, carry_out_once
 from .tables import webhook_deliveries, webhook_secrets
 
 SECRET_OVERLAP_SECONDS = 86_400.0
@@ -108,15 +108,10 @@ class WebhookStore:
             AnsweredBefore, Conflict: by `once` it was rotated already, or something else was done.
         """
 
-        def write(connection: Connection) -> dict[str, Any]:
-            if once is not None:
-                check_new(connection, once)
-            answer = describe(_rotate_secret(connection, account_id))
-            if once is not None:
-                keep_answer(connection, once, 200, answer)
-            return answer
+        def rotate(connection: Connection) -> dict[str, Any]:
+            return describe(_rotate_secret(connection, account_id))
 
-        return await self.database.write(write)
+        return await self.database.write(lambda c: carry_out_once(c, once, 200, rotate, dict))
 
     # Deliveries, as their account sees them.
 
@@ -168,18 +163,11 @@ class WebhookStore:
             .returning(*webhook_deliveries.c)
         )
 
-        def write(connection: Connection) -> dict[str, Any]:
-            if once is not None:
-                check_new(connection, once)
+        def deliver_again(connection: Connection) -> dict[str, Any] | NotFound:
             row = connection.execute(again).one_or_none()
-            if row is None:
-                raise _not_found(delivery_id)
-            answer = describe(_delivery(row))
-            if once is not None:
-                keep_answer(connection, once, 200, answer)
-            return answer
+            return _not_found(delivery_id) if row is None else describe(_delivery(row))
 
-        return await self.database.write(write)
+        return await self.database.write(lambda c: carry_out_once(c, once, 200, deliver_again, dict))
 
     # Deliveries, as they are attempted.
 

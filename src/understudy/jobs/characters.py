@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from ..accounts.idempotency import IdempotencyKey, check_new, keep_answer
+from ..accounts.idempotency import IdempotencyKey, carry_out_once
 from ..database import Database
 from ..errors import Conflict, InvalidRequest, NotFound
 from .files import StoredFile, insert_files
@@ -79,17 +79,16 @@ class CharacterStore:
             AnsweredBefore: the request was carried out before.
         """
 
-        def write(connection: Connection) -> None:
-            if once is not None:
-                check_new(connection, once)
-                keep_answer(connection, once, 201, answer or {})
+        def insert_character(connection: Connection) -> None:
             insert_files(connection, pictures)
             values = {name: value for name, value in vars(character).items() if name != "file_names"}
             connection.execute(insert(characters), [values])
             _insert_pictures(connection, character)
 
         try:
-            await self.database.write(write)
+            await self.database.write(
+                lambda c: carry_out_once(c, once, 201, insert_character, lambda _: answer or {})
+            )
         except IntegrityError:
             raise _name_taken(character.name) from None
 
@@ -128,9 +127,7 @@ class CharacterStore:
             AnsweredBefore: the request was carried out before.
         """
 
-        def write(connection: Connection) -> Answer:
-            if once is not None:
-                check_new(connection, once)
+        def apply(connection: Connection) -> Answer:
             before = _find(connection, account_id, name)
             after = change.apply(before)
             connection.execute(
@@ -144,13 +141,10 @@ class CharacterStore:
                 _delete_pictures(connection, account_id, after.name)
                 _insert_pictures(connection, after)
                 _let_go(connection, set(before.file_names) - set(after.file_names), held_seconds)
-            answer = describe(after)
-            if once is not None:
-                keep_answer(connection, once, 200, answer)
-            return answer
+            return describe(after)
 
         try:
-            return await self.database.write(write)
+            return await self.database.write(lambda c: carry_out_once(c, once, 200, apply, dict))
         except IntegrityError:
             raise _name_taken(change.name or name) from None
 

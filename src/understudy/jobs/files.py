@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Double, bindparam, case, delete, insert, or_, select, update
 
-from ..accounts.idempotency import IdempotencyKey, check_new, keep_answer
+from ..accounts.idempotency import IdempotencyKey, carry_out_once
 from ..blobs import BlobStore
 from ..database import Database, Recent
 from .tables import files
@@ -58,13 +58,10 @@ class FileStore:
             AnsweredBefore, Conflict: the request was carried out before, or is another one.
         """
 
-        def write(connection: Connection) -> None:
-            if once is not None:
-                check_new(connection, once)
-                keep_answer(connection, once, 200, answer or {})
+        def insert_rows(connection: Connection) -> None:
             insert_files(connection, rows)
 
-        await self.database.write(write)
+        await self.database.write(lambda c: carry_out_once(c, once, 200, insert_rows, lambda _: answer or {}))
 
     async def find(self, name: str) -> StoredFile | None:
         """A file's row; None when there is none or its time is over."""

@@ -28,7 +28,7 @@ from sqlalchemy import (
 )
 
 from ..accounts import credits
-from ..accounts.idempotency import IdempotencyKey, check_new, keep_answer
+from ..accounts.idempotency import IdempotencyKey, carry_out_once
 from ..accounts.limits import UNLIMITED, Allowance, Limits, lock_account, take_submit
 from ..accounts.webhooks import forget_deliveries
 from ..database import Database
@@ -126,27 +126,18 @@ class Store:
         values["of_account"] = new.account_id
         rows = [replace(file, job_id=new.id) for file in inputs]
 
-        def write(connection: Connection) -> Submitted | UnderstudyError:
-            if once is not None:
-                check_new(connection, once)
-            # A refusal is a result and not raised: it must not undo the changes beside it.
+        def put_in_queue(connection: Connection) -> Submitted | UnderstudyError:
             allowance = self._admit(connection, new, queue_limit, limits)
             if isinstance(allowance, UnderstudyError):
                 return allowance
             row = connection.execute(statements.insert_job, values).one()
             insert_files(connection, rows)
-            if once is not None:
-                keep_answer(connection, once, 200, answer or {})
             return Submitted(replace(unplaced, sequence=row.sequence, turn=row.turn), allowance)
 
-        def tell(done: Submitted | UnderstudyError) -> None:
-            if isinstance(done, Submitted):
-                self._publish(new.id, queue=True)
-
-        done = await self.database.write(write, tell)
-        if isinstance(done, UnderstudyError):
-            raise done
-        return done
+        return await self.database.write(
+            lambda c: carry_out_once(c, once, 200, put_in_queue, lambda _: answer or {}),
+            lambda _: self._publish(new.id, queue=True),
+        )
 
     async def get(self, job_id: str, account_id: str | None = None) -> Job | None:
         """A job by its id; None when there is none, or when it is not this account's."""

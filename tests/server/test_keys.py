@@ -226,6 +226,25 @@ def test_what_is_another_accounts_is_not_there(open_account, body):
     assert mine.get(f"/v2/requests/{request_id}").status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("addresses", "are_slowed"),
+    [
+        ([f"2001:db8:0:7::{number:x}" for number in range(40)], True),
+        ([f"2001:db8:0:{number:x}::7" for number in range(1000, 1040)], False),
+        ([f"{prefix}198.51.100.7" for prefix in ("", "::ffff:") * 20], True),
+        ([f"198.51.100.{number}" for number in range(100, 140)], False),
+    ],
+    ids=["one network of IPv6", "many of them", "one address of IPv4", "many of them"],
+)
+def test_wrong_keys_count_for_the_network_that_one_client_has(billing_service, addresses, are_slowed):
+    with open_client(billing_service, "us_wrong") as wrong:
+        # What a proxy on this machine tells of its clients.
+        answers = {
+            wrong.get("/v1/models", headers={"x-forwarded-for": address}).status_code for address in addresses
+        }
+    assert answers == ({401, 429} if are_slowed else {401})
+
+
 def test_a_flood_of_wrong_keys_is_slowed_and_good_ones_are_not(billing_service, open_account):
     """Last in this file: the address of the tests itself is the one that is slowed."""
     http = open_account()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Annotated
 
 from fastapi import Depends, Request, Security
@@ -118,12 +119,28 @@ async def _find_key(request: Request) -> Key:
 
 
 def _count_bad_key(request: Request, service: Service) -> None:
-    """Count a wrong key for its address, which has nothing to do with good ones from there."""
+    """Count a wrong key for its network, which has nothing to do with good ones from there."""
     if service.bad_keys is None:
         return
-    address = request.client.host if request.client else ""
-    if wait_seconds := service.bad_keys.take(address):
+    network = name_network(request.client.host if request.client else "")
+    if wait_seconds := service.bad_keys.take(network):
         raise refuse("Too many wrong API keys came from this address", wait_seconds)
+
+
+def name_network(address: str) -> str:
+    """What one client has for itself: an IPv4 address, or the 64 bits of a network of IPv6 (RFC 6177).
+
+    An IPv4 address inside IPv6 (mapped) is that one; what is no address stands for itself.
+    """
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(parsed, ipaddress.IPv6Address):
+        if parsed.ipv4_mapped is not None:
+            return str(parsed.ipv4_mapped)
+        return str(ipaddress.IPv6Network((int(parsed), 64), strict=False))
+    return str(parsed)
 
 
 def read_secret(request: Request) -> str:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Self
 
 from ..errors import InferenceFailed
 from . import lists
-from .reading import Reading, Terms, find_young_age, plain_text, read_prompt, without
+from .ages import find_young_age
+from .reading import Terms, plain_text, read_prompt, without
 
 if TYPE_CHECKING:
     from ..settings import Settings
@@ -52,8 +53,9 @@ class PromptPolicy:
     ) -> None:
         """`sexual`, `violence` and `hate` switch on further lists.
 
-        `terms` are the operator's own, with commas between them: words, phrases, beginnings of words
-        (`gun*`), and those that are refused only together (`child + gun`).
+        `terms` are the operator's own, with commas between them: words, phrases, also with up to two
+        words between (`taking off ... coat`), beginnings of words (`gun*`), and those that are refused
+        only together (`child + gun`).
         """
         chosen = zip(_SWITCHED.items(), (sexual, violence, hate), strict=True)
         self._rules = [(words, [listed]) for (words, listed), is_on in chosen if is_on]
@@ -85,10 +87,12 @@ class PromptPolicy:
             )
 
     def _find_rule(self, text: str) -> str | None:
-        reading: Reading = read_prompt(text)
+        reading = read_prompt(text)
         if _SEXUAL.are_in(reading) and (
             find_young_age(text) or _MINORS.are_in(reading) or _MINORS_AND_SEXUAL.are_in(reading)
         ):
+            return MINORS
+        if _MINORS.are_joined_in(reading, _SEXUAL):
             return MINORS
         for words, together in self._rules:
             if all(terms.are_in(reading) for terms in together):

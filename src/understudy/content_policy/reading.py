@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Self
 
+from .lists import SHORT_WORDS
+
 _LOOK_ALIKES = {
     "a": "аɑαᴀАΑ",
     "b": "вьβʙВЬΒ",
@@ -65,31 +67,31 @@ _HELD = re.compile(r"(.)\1{2,}")
 _HELD_AT_AN_END = re.compile(r"^(.)\1|(.)\2$")
 _AROUND = ".!?…'’*~`\"-_"
 
+_MASK = re.compile(r"[*#•]")
+_LETTER_OR_MASK = re.compile(r"[^\W_]|[*#•]")
+
+_BETWEEN = r"(?: \S+){0,2} "
+"""What `...` in a term stands for."""
+
 _FIRST_UNSPACED = "\u1100"
 """From Hangul on: scripts in which a word is not set off by spaces or takes endings without them."""
 
-_YOUNG = (
-    r"(?:0?[0-9]|1[0-7]|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|"
-    r"thirteen|fourteen|fifteen|sixteen|seventeen)"
-)
-_YOUNG_AGE = re.compile(
-    rf"(?<![\w.]){_YOUNG}[\s_-]*(?:(?:years?|yrs?)[\s_-]*(?:old|of[\s_-]+age)|y[\s./_-]*o(?![a-z]))"
-    rf"|(?<!middle[\s-])\baged?[\s_:=-]*(?:of[\s_]+)?{_YOUNG}(?=\s*(?:$|[,.;)\n]|y))"
-    rf"|(?<![\w.])\d+[\s_-]*months?[\s_-]*old"
-)
+_LONGEST_PAIR = 40
+"""Letters of the longest word that is looked at for two that are run together."""
 
 
 @dataclass(frozen=True)
 class Reading:
     """What is looked through: the text, every form of its words, and its words in their order.
 
-    `spelled` has what single letters spell.
+    `spelled` has what single letters spell, `masked` finds the words that have letters blotted out.
     """
 
     text: str
     words: frozenset[str]
     lines: tuple[str, ...]
     spelled: tuple[str, ...]
+    masked: re.Pattern[str] | None
 
 
 @dataclass(frozen=True)
@@ -98,17 +100,26 @@ class Terms:
 
     words: frozenset[str]
     phrases: tuple[str, ...]
+    phrases_with_gaps: re.Pattern[str] | None
     beginnings: tuple[str, ...]
     unspaced: tuple[str, ...]
     starts: frozenset[str]
+    listing: str
 
     @classmethod
     def parse(cls, *texts: str) -> Self:
-        """Terms with commas between them; a `*` at the end of one stands for whatever follows."""
-        words, phrases, beginnings, unspaced = set(), [], [], []
+        """Terms with commas between them.
+
+        A `*` at the end of one stands for whatever follows, `...` within for up to two words.
+        """
+        words, phrases, with_gaps, beginnings, unspaced = set(), [], [], [], []
         for term in ",".join(texts).split(","):
             plain = plain_text(term).strip()
-            parts = [word.translate(_FOLDED) for word in _WORD.findall(plain)]
+            sides = [" ".join(_read_words(side)) for side in plain.split("...")]
+            if len(sides) > 1 and all(sides):
+                with_gaps.append(_BETWEEN.join(sides))
+                continue
+            parts = _read_words(plain)
             if not parts:
                 continue
             # Together too: "little girl" is also written as one word.
@@ -121,16 +132,30 @@ class Terms:
                 words.add(whole)
             if len(parts) > 1:
                 phrases.append(f" {' '.join(parts)}" + ("" if plain.endswith("*") else " "))
-        starts = frozenset(beginning[0] for beginning in beginnings)
-        return cls(frozenset(words), tuple(phrases), tuple(beginnings), tuple(unspaced), starts)
+        return cls(
+            words=frozenset(words),
+            phrases=tuple(phrases),
+            phrases_with_gaps=re.compile(f" (?:{'|'.join(with_gaps)}) ") if with_gaps else None,
+            beginnings=tuple(beginnings),
+            unspaced=tuple(unspaced),
+            starts=frozenset(beginning[0] for beginning in beginnings),
+            listing="\n".join((*words, *beginnings)),
+        )
+
+    def __bool__(self) -> bool:
+        """Whether there is any."""
+        return bool(self.words or self.beginnings or self.unspaced or self.phrases_with_gaps)
 
     def are_in(self, reading: Reading) -> bool:
         """Whether one of them is there."""
+        gaps = self.phrases_with_gaps
         return (
             not self.words.isdisjoint(reading.words)
             or any(word[0] in self.starts and word.startswith(self.beginnings) for word in reading.words)
             or any(phrase in line for phrase in self.phrases for line in reading.lines)
+            or (gaps is not None and any(gaps.search(line) for line in reading.lines))
             or (not reading.text.isascii() and any(term in reading.text for term in self.unspaced))
+            or (reading.masked is not None and reading.masked.search(self.listing) is not None)
             or any(
                 term in spelled
                 for spelled in reading.spelled
@@ -138,6 +163,23 @@ class Terms:
                 if len(term) > 2
             )
         )
+
+    def count_words_in(self, reading: Reading) -> int:
+        """How many different words of them are there."""
+        return len(self.words & reading.words)
+
+    def are_joined_in(self, reading: Reading, others: Terms) -> bool:
+        """Whether one of them and one of the others are run together into one word."""
+        return any(
+            (first in self and second in others) or (first in others and second in self)
+            for word in reading.words
+            if len(word) <= _LONGEST_PAIR
+            for first, second in ((word[:cut], word[cut:]) for cut in range(3, len(word) - 2))
+        )
+
+    def __contains__(self, word: str) -> bool:
+        """Whether a word is one of them."""
+        return word in self.words or word in self.beginnings
 
 
 def plain_text(text: str) -> str:
@@ -155,22 +197,29 @@ def read_prompt(text: str) -> Reading:
     plain = [word.translate(_FOLDED) for word in _LETTERS.findall(text)]
     signed: list[str] = []
     joined: list[str] = []
+    pieces: list[str] = []
+    masked: set[str] = set()
     for chunk in _CHUNK.findall(text):
         bare = chunk.strip(_AROUND)
         if len(bare) == 1 or _HAS_LETTER.search(bare):
             bare = bare.translate(_SIGNS)
-        parts = [word.translate(_FOLDED) for word in _WORD.findall(bare)]
+        parts = _read_words(bare)
         signed += parts
+        # What has an apostrophe or a hyphen in it ends there; a digit is a number here.
+        pieces.append(bare if len(parts) == 1 and not chunk.isdigit() else "")
         if len(parts) > 1:
             joined.append("".join(parts))
-    words = {form for word in {*plain, *signed, *joined} for form in _forms(word)}
+        if _MASK.search(chunk):
+            masked |= _read_masks(chunk)
+    words = {form for word in {*plain, *signed, *joined, *_join_pieces(pieces)} for form in _forms(word)}
     lines = tuple(f" {' '.join(line)} " for line in (plain, signed))
-    return Reading(text, frozenset(words), lines, tuple(_spelled(signed)))
-
-
-def find_young_age(text: str) -> bool:
-    """Whether a plain text tells an age below 18."""
-    return _YOUNG_AGE.search(text) is not None
+    return Reading(
+        text=text,
+        words=frozenset(words),
+        lines=lines,
+        spelled=tuple(_spelled(signed)),
+        masked=re.compile(f"^(?:{'|'.join(sorted(masked))})$", re.MULTILINE) if masked else None,
+    )
 
 
 def without(phrases: str, text: str) -> str:
@@ -180,8 +229,34 @@ def without(phrases: str, text: str) -> str:
 
 @cache
 def _any_of(phrases: str) -> re.Pattern[str]:
-    written = (r"[\s_-]+".join(map(re.escape, phrase.split())) for phrase in phrases.split(","))
-    return re.compile(rf"\b(?:{'|'.join(written)})\b")
+    plain = plain_text(phrases).split(",")
+    written = (r"[\s_-]+".join(map(re.escape, phrase.split())) for phrase in plain)
+    # What is not set off by spaces has no word's end either.
+    return re.compile("|".join(one if one >= _FIRST_UNSPACED else rf"\b{one}\b" for one in written))
+
+
+def _read_words(text: str) -> list[str]:
+    """The words of a plain text."""
+    return [word.translate(_FOLDED) for word in _WORD.findall(text)]
+
+
+def _read_masks(chunk: str) -> set[str]:
+    """A word with letters blotted out and its beginnings, as regular expressions; none if few are left."""
+    letters = _LETTER_OR_MASK.findall(chunk.translate(_SIGNS).translate(_FOLDED))
+    masks = sum(_MASK.match(letter) is not None for letter in letters)
+    if len(letters) - masks < max(2, masks):
+        return set()
+    word = "".join("." if _MASK.match(letter) else letter for letter in letters)
+    return {word, *(word[:end] for end in range(4, len(word)) if "." in word[:end])}
+
+
+def _join_pieces(words: list[str]) -> Iterator[str]:
+    """What two or three neighbours are together, of which all but one are too short to be words."""
+    for count in (2, 3):
+        for first in range(len(words) - count + 1):
+            some = words[first : first + count]
+            if all(some) and sum(len(one) < 3 and one not in SHORT_WORDS for one in some) >= count - 1:
+                yield "".join(some).translate(_FOLDED)
 
 
 def _forms(word: str) -> Iterator[str]:

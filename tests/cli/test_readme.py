@@ -16,7 +16,13 @@ from understudy.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"^```(python|bash)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+BLOCKS = [
+    block
+    for page in ("README.md", "docs/characters.md")
+    for block in re.findall(
+        r"^```(python|bash)\n(.*?)^```$", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL
+    )
+]
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=[language for language, _ in BLOCKS])
@@ -74,7 +80,15 @@ def test_the_settings_page_has_every_setting():
         "README.md",
         *(
             f"docs/{name}.md"
-            for name in ("architecture", "errors", "operations", "security", "settings", "webhooks")
+            for name in (
+                "architecture",
+                "characters",
+                "errors",
+                "operations",
+                "security",
+                "settings",
+                "webhooks",
+            )
         ),
     ],
 )

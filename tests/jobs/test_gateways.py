@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sqlalchemy import update
 
 from understudy.accounts.keys import KeyStore, NewKey
-from understudy.accounts.limits import MINUTE, Limits, RateCounter
+from understudy.accounts.limits import MINUTE, Limits, RateCounter, take_submit
 from understudy.accounts.tables import keys
 from understudy.database import Database, migrate_database
 from understudy.errors import RateLimited
@@ -120,13 +120,35 @@ def test_no_minute_lets_more_through_than_twice_the_limit(pauses, limit):
         clock[0] += MINUTE / limit
 
 
-def test_a_clock_that_is_set_back_locks_nobody_out():
-    clock = [1_000_000.0]
-    counter = RateCounter(3, MINUTE, clock=lambda: clock[0])
+@pytest.mark.parametrize("skew_seconds", [0.15, 0.5, 2.0, 30.0])
+async def test_clocks_that_differ_give_no_minute_twice(store, key, skew_seconds):
+    """Two gateways share a key of 600 submits a minute, the clock of one being ahead."""
+
+    def submit_all(connection) -> tuple[int, list[RateLimited]]:
+        begun, refused = time.time(), []
+        for number in range(1500):
+            # Half a second in all, as each gateway tells the time.
+            now = begun + number / 3000 + (skew_seconds if number % 2 else 0.0)
+            done = take_submit(connection, key.id, 600, now)
+            if isinstance(done, RateLimited):
+                refused.append(done)
+        return 1500 - len(refused), refused
+
+    accepted, refused = await store.database.write(submit_all)
+    # What a clock that is ahead sees as past is over for it alone.
+    assert 600 <= accepted <= 600 + 10 * (skew_seconds + 0.5) + 2
+    assert all(1 <= error.retry_after_seconds <= skew_seconds + 2 for error in refused)
+    assert all(error.headers["x-rate-limit-remaining"] == "0" for error in refused[-100:])
+
+
+def test_counting_goes_by_a_clock_that_nobody_sets(monkeypatch):
+    counter = RateCounter(3, MINUTE)
     assert [counter.take("one") > 0 for _ in range(4)] == [False, False, False, True]
-    clock[0] -= 3600
-    assert counter.take("one") == 0
-    assert counter.tell("one").remaining == 2
+    now = time.time()
+    for moved in (-3600, 3600):
+        monkeypatch.setattr("understudy.accounts.limits.time.time", lambda moved=moved: now + moved)
+        assert counter.take("one") > 0
+        assert now + moved + 55 < counter.tell("one").reset_at < now + moved + 61
 
 
 async def test_a_key_whose_minute_lies_in_another_clocks_future_may_submit(store, key):

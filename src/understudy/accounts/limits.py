@@ -6,7 +6,8 @@ number of them is worth more than one.
 Submits are counted in the key's row, so that every gateway on the database sees the same; polls,
 which are many and cost little, in the process. Both by the generic cell rate algorithm (ITU-T
 I.371), whose whole state is a time until which what was allowed is spent: each request moves it
-on, and it never lies further ahead than the limit's time. Who was quiet may use all of it at once.
+on, and it never lies further ahead than the limit's time. Who was quiet may use all of it at once,
+so that any one minute may see up to twice the limit.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ from ..errors import RateLimited
 from .tables import accounts, keys
 
 MINUTE = 60.0
+
+SKEW_SECONDS = 60.0
+"""How far apart the clocks of gateways may be; what lies further ahead is of one that was set back."""
 
 COUNTED_NAMES = 20_000
 """Names that a process counts for before it forgets those that have everything left."""
@@ -70,7 +74,6 @@ def refuse(words: str, wait_seconds: float, allowance: Allowance | None = None) 
 
 # Submits, within a transaction.
 
-# What lies too far ahead is of a clock that was set back since.
 _spent_until = case(
     (
         keys.c.submits_spent_until.between(bindparam("now"), bindparam("furthest")),
@@ -89,25 +92,25 @@ lock_account = select(accounts.c.id).where(accounts.c.id == bindparam("of_accoun
 """Makes gateways that count an account's jobs wait for one another, where one does not write alone."""
 
 
-def take_submit(connection: Connection, key_id: str, per_minute: int) -> Allowance | RateLimited:
+def take_submit(connection: Connection, key_id: str, per_minute: int, now: float) -> Allowance | RateLimited:
     """Count a submit of a key within its limit: what is left, or the refusal."""
-    now, each = time.time(), MINUTE / per_minute
+    each = MINUTE / per_minute
     # Half of one's time less: a sum of fractions must not cost the last one.
     values = {
         "of_key": key_id,
         "now": now,
         "latest": now + MINUTE - each / 2,
-        "furthest": now + MINUTE + each,
+        "furthest": now + MINUTE + SKEW_SECONDS,
         "each": each,
     }
     spent_until = connection.execute(_take_submit, values).scalar_one_or_none()
     if spent_until is not None:
-        return _allowance(per_minute, MINUTE, spent_until, now)
+        return _allowance(per_minute, MINUTE, spent_until - now, now)
     spent_until = connection.scalar(_read_spent, values) or now
     return refuse(
         f"The key may submit {per_minute} requests a minute",
         spent_until + each - MINUTE - now,
-        _allowance(per_minute, MINUTE, spent_until, now),
+        _allowance(per_minute, MINUTE, spent_until - now, now),
     )
 
 
@@ -117,7 +120,7 @@ def take_submit(connection: Connection, key_id: str, per_minute: int) -> Allowan
 class RateCounter:
     """Counts by name, within this process: at most `limit` in `seconds`, then a refusal."""
 
-    def __init__(self, limit: int, seconds: float, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, limit: int, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self.limit = limit
         self.seconds = seconds
@@ -133,9 +136,7 @@ class RateCounter:
         """Count one; 0, or how many seconds it comes too early: then it is not counted."""
         now, each = self._clock(), self.seconds / self.limit
         spent_until = self._spent_until.get(name, now)
-        if not now <= spent_until <= now + self.seconds + each:
-            # The latter is of a clock that was set back since.
-            spent_until = now
+        spent_until = max(spent_until, now)
         too_early = spent_until + each - self.seconds - now
         if too_early > each / 2:
             return too_early
@@ -147,12 +148,12 @@ class RateCounter:
 
     def tell(self, name: str) -> Allowance:
         """What a name has left."""
-        now = self._clock()
-        return _allowance(self.limit, self.seconds, self._spent_until.get(name, now), now)
+        ahead = self._spent_until.get(name, 0.0) - self._clock()
+        return _allowance(self.limit, self.seconds, ahead, time.time())
 
 
-def _allowance(limit: int, seconds: float, spent_until: float, now: float) -> Allowance:
-    left = (seconds - max(spent_until - now, 0.0)) / seconds * limit
-    return Allowance(
-        limit=limit, remaining=max(0, min(limit, math.floor(left + 0.01))), reset_at=max(spent_until, now)
-    )
+def _allowance(limit: int, seconds: float, ahead: float, now: float) -> Allowance:
+    """What is left where all of it will be there again in `ahead` seconds."""
+    ahead = max(ahead, 0.0)
+    left = (seconds - ahead) / seconds * limit
+    return Allowance(limit=limit, remaining=max(0, min(limit, math.floor(left + 0.01))), reset_at=now + ahead)

@@ -444,7 +444,7 @@ class Store:
             return refusal
         allowance = None
         if limits.submits_per_minute:
-            allowance = take_submit(connection, new.key_id, limits.submits_per_minute)
+            allowance = take_submit(connection, new.key_id, limits.submits_per_minute, time.time())
             if isinstance(allowance, RateLimited):
                 return allowance
         price = new.price_microcredits

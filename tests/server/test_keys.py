@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -186,6 +187,32 @@ def test_a_stream_of_events_ends_with_its_key(open_account, admin, picture_path,
             # What would be told now: the job has failed.
             host.hang_up()
             assert not any("FAILED" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("end", "refused"),
+    [
+        (lambda admin, http, key: admin.delete(f"/v1/admin/keys/{key['id']}"), (401, "not_authenticated")),
+        (
+            lambda admin, http, key: admin.patch(http.account, json={"disabled": True}),
+            (403, "account_disabled"),
+        ),
+    ],
+    ids=["revoked", "account disabled"],
+)
+def test_a_wait_for_a_picture_ends_with_its_key(open_account, admin, picture_path, body, end, refused):
+    http = open_account(credits=1)
+    (key,) = http.get("/v1/keys").json()["keys"]
+    with serve_picture(picture_path) as host, ThreadPoolExecutor(1) as threads:
+        slow = {**body, "ip_image": f"{host.url}/slow.png"}
+        waiting = threads.submit(http.post, f"/v1/{SLUG}", json=slow)
+        while not http.get("/v1/requests").json()["requests"]:
+            time.sleep(0.05)
+        end(admin, http, key)
+        assert refusal(waiting.result(timeout=60)) == refused
+        # The job itself has no end yet: its picture's host has not answered.
+        assert admin.get(f"{http.account}/usage").json()["usage"] == []
+        host.hang_up()
 
 
 def test_an_admin_revokes_any_key(open_account, admin):

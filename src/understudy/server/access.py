@@ -59,6 +59,25 @@ async def authenticate_admin(
     return key
 
 
+async def check_key(request: Request) -> Key:
+    """The key that the request carries.
+
+    Raises:
+        NotAuthenticated: it is unknown, revoked or expired.
+        Forbidden: its account is disabled (`account_disabled`).
+    """
+    key = await request.app.state.service.keys.find(read_secret(request))
+    if key is None:
+        raise NotAuthenticated(
+            "The API key is unknown, revoked or expired; make one with `understudy keys create`."
+        )
+    if key.account_disabled:
+        raise Forbidden(
+            "The account is disabled; ask the service's operator about it.", code="account_disabled"
+        )
+    return key
+
+
 async def is_good(secret: str, service: Service) -> bool:
     """Whether a key that was let in may stay."""
     key = await service.keys.find(secret)
@@ -101,21 +120,13 @@ async def refuse_while_stopping(request: Request) -> None:
 
 
 async def _find_key(request: Request) -> Key:
-    service: Service = request.app.state.service
-    secret = read_secret(request)
-    if not secret:
+    if not read_secret(request):
         raise NotAuthenticated("Send your API key in the header x-api-key.")
-    key = await service.keys.find(secret)
-    if key is None:
-        _count_bad_key(request, service)
-        raise NotAuthenticated(
-            "The API key is unknown, revoked or expired; make one with `understudy keys create`."
-        )
-    if key.account_disabled:
-        raise Forbidden(
-            "The account is disabled; ask the service's operator about it.", code="account_disabled"
-        )
-    return key
+    try:
+        return await check_key(request)
+    except NotAuthenticated:
+        _count_bad_key(request, request.app.state.service)
+        raise
 
 
 def _count_bad_key(request: Request, service: Service) -> None:

@@ -21,7 +21,7 @@ from ..errors import DeadlineExceeded, ServiceError
 from ..jobs.job import Job, NewJob
 from ..jobs.tasks import count_steps
 from ..parameters import MAX_SEED, PICTURE_FIELDS, parameters_schema
-from .access import Caller, Running, check_model, refuse_while_stopping
+from .access import Caller, Running, check_key, check_model, refuse_while_stopping
 from .bodies import FailedBody, JsonAnswer, SubmitBody, base_url, failed_body, request_not_found, submit_body
 from .failures import describe_errors
 from .fields import JSON_PARAMETERS
@@ -30,6 +30,9 @@ from .routes import DirectRoute
 from .service import Service
 
 router = APIRouter(route_class=DirectRoute, tags=["Generate"])
+
+KEY_SECONDS = 0.4
+"""How often a waiting call's key is looked at: with the time that it is remembered, within a second."""
 
 
 class DryRunBody(BaseModel):
@@ -265,12 +268,17 @@ async def _wait_for_end(request: Request, service: Service, job: Job) -> Job | N
     """The job at its end; as it is when the deadline passes, the client leaves or the service stops.
 
     None when it was deleted meanwhile.
+
+    Raises:
+        NotAuthenticated, Forbidden: the key works no more; the job goes on.
     """
     end = asyncio.create_task(service.store.wait_until_ended(job, service.settings.sync_deadline_seconds))
     left = asyncio.create_task(_wait_for_disconnect(request))
     stopping = asyncio.create_task(service.stopping.wait())
+    waits = (end, left, stopping)
     try:
-        await asyncio.wait({end, left, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        while not (await asyncio.wait(waits, timeout=KEY_SECONDS, return_when=asyncio.FIRST_COMPLETED))[0]:
+            await check_key(request)
         if stopping.done() and not end.done():
             # What is being drawn is still finished; what waits goes on after the restart.
             now = await service.store.get(job.id)
@@ -279,7 +287,6 @@ async def _wait_for_end(request: Request, service: Service, job: Job) -> Job | N
                 await asyncio.wait({end, left}, timeout=grace, return_when=asyncio.FIRST_COMPLETED)
         return end.result() if end.done() else job
     finally:
-        waits = (end, left, stopping)
         for wait in waits:
             wait.cancel()
         await asyncio.gather(*waits, return_exceptions=True)

@@ -76,10 +76,20 @@ class LedgerMachine(MortalStore):
     def stop_and_start(self):
         self.restart(self.disk.folder)
 
-    @rule(number=st.integers(0, 1), amount=st.one_of(st.integers(-2_000_000, 4_000_000), st.just(-(10**19))))
+    @rule(
+        number=st.integers(0, 1),
+        amount=st.one_of(
+            st.integers(-2_000_000, 4_000_000),
+            st.sampled_from([-(10**19), 10**18 - 4_000_000, 10**18, 10**19]),
+        ),
+    )
     def grant(self, number, amount):
         key = self.keys[number]
-        refused = not amount or not 0 <= self.balance(key.account_id) + amount <= 10**18
+        refused = (
+            not amount
+            or self.balance(key.account_id) + amount < 0
+            or self.granted[key.account_id] + amount > 10**18
+        )
 
         def happens() -> None:
             self.granted[key.account_id] += amount
@@ -285,6 +295,34 @@ class LedgerMachine(MortalStore):
         assert {(row.account_id, row.key): row.fingerprint for row in answers} == {
             where: asked for where, (asked, _) in self.answered.items()
         }
+
+
+async def test_what_is_held_counts_as_given_and_comes_back(store, key):
+    """However much was granted meanwhile, no job's end can fail for it."""
+    credits, most = CreditStore(store.database), 10**18
+    await credits.grant(key.account_id, most)
+    jobs = []
+    for _ in range(2):
+        new = NewJob(
+            id=str(uuid.uuid4()),
+            account_id=key.account_id,
+            key_id=key.id,
+            model="m",
+            parameters={},
+            inputs={},
+            seed=1,
+            steps=4,
+            price_microcredits=5,
+        )
+        jobs.append((await store.submit(new, [], 1000)).job)
+    with pytest.raises(InvalidRequest, match="no more than 1000000000000 in all"):
+        await credits.grant(key.account_id, 5)
+    assert (await store.cancel(jobs[0].id, key.account_id))[1]
+    assert await store.expire_waiting(time.time() + 1) == 1
+    assert await credits.read_balance(key.account_id) == most
+    assert await credits.grant(key.account_id, -5) == most - 5
+    assert await credits.grant(key.account_id, 5) == most
+    assert await credits.find_unbalanced() == {}
 
 
 # A history that fails is made small first, which takes minutes.

@@ -21,13 +21,16 @@ from sqlalchemy import Connection, bindparam, func, insert, select, update
 from ..database import Database
 from ..errors import InvalidRequest
 from .idempotency import IdempotencyKey, carry_out_once
-from .tables import accounts, ledger
+from .tables import accounts, granted, ledger
 
 MICROCREDITS = 1_000_000
 """Micro-credits in a credit."""
 
 MOST_MICROCREDITS = 10**18
-"""The highest balance: far from the end of a 64-bit integer."""
+"""The most that an account is granted, all its grants together: far from the end of a 64-bit integer.
+
+Whatever of it is held or spent, no balance can grow beyond, so that a release never fails.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +99,7 @@ class CreditStore:
         With `once` the answer to its request, `describe_balance`, is kept.
 
         Raises:
-            InvalidRequest: the balance would fall below nothing or grow out of bounds.
+            InvalidRequest: the balance would fall below nothing, or the grants grow out of bounds.
             AnsweredBefore, Conflict: the request was carried out before, or is another one.
         """
 
@@ -140,12 +143,16 @@ _add = (
     .where(
         accounts.c.id == bindparam("of_account"),
         accounts.c.balance_microcredits + bindparam("amount") >= 0,
-        accounts.c.balance_microcredits + bindparam("amount") <= MOST_MICROCREDITS,
     )
     .values(balance_microcredits=accounts.c.balance_microcredits + bindparam("amount"))
 )
 _enter = insert(ledger)
 _balance = select(accounts.c.balance_microcredits).where(accounts.c.id == bindparam("of_account"))
+
+
+_granted = select(func.coalesce(func.sum(ledger.c.amount_microcredits), 0)).where(
+    ledger.c.account_id == bindparam("of_account"), granted
+)
 
 
 def read_balance(connection: Connection, account_id: str) -> int:
@@ -158,14 +165,17 @@ def grant(
 ) -> int | InvalidRequest:
     """Give an account credits, or take some back; return its balance.
 
-    Or the refusal, where the balance would fall below nothing or grow out of bounds.
+    Or the refusal, where the balance would fall below nothing or the grants grow out of bounds.
     """
-    possible = 0 < abs(microcredits) <= MOST_MICROCREDITS
+    possible = 0 < abs(microcredits) <= MOST_MICROCREDITS and (
+        microcredits + int(connection.scalar(_granted, {"of_account": account_id}) or 0) <= MOST_MICROCREDITS
+    )
     if not possible or not _change_balance(connection, account_id, microcredits):
         balance = read_balance(connection, account_id)
         return InvalidRequest(
-            f"The account has {format_credits(balance)} credits; they can be changed by what leaves it "
-            f"between 0 and {format_credits(MOST_MICROCREDITS)}, not by {format_credits(microcredits)}.",
+            f"The account has {format_credits(balance)} credits, which cannot be changed by "
+            f"{format_credits(microcredits)}; take back no more than there is, and give no more than "
+            f"{format_credits(MOST_MICROCREDITS)} in all.",
             code="invalid_parameter",
             field="credits",
         )

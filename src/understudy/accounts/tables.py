@@ -18,6 +18,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    literal_column,
 )
 
 from ..database import metadata
@@ -74,6 +75,17 @@ ledger = Table(
     Column("created_at", Double, nullable=False),
     UniqueConstraint("job_id", "kind"),
     Index("ix_ledger_account", "account_id", "sequence"),
+)
+
+granted = ledger.c.kind == literal_column("'grant'")
+"""Entries of what was given or taken back; in the statement's own words, for the index below."""
+
+Index(
+    "ix_ledger_granted",
+    ledger.c.account_id,
+    ledger.c.amount_microcredits,
+    sqlite_where=granted,
+    postgresql_where=granted,
 )
 
 usage = Table(

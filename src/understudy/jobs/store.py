@@ -393,12 +393,16 @@ class Store:
 
         return len(await self.database.write(lambda connection: connection.scalars(free).all(), tell))
 
-    async def expire_waiting(self, submitted_before: float) -> int:
-        """End waiting jobs that were submitted before a time as FAILED (`expired`); return how many."""
+    async def expire_waiting(self, submitted_before: float, limit: int = 500) -> int:
+        """End up to `limit` waiting jobs that were submitted before a time as FAILED (`expired`).
+
+        Returns how many; a transaction stays short however much there is to end.
+        """
         now = time.time()
+        some = select(jobs.c.sequence).where(waiting, jobs.c.created_at < submitted_before).limit(limit)
         end = (
             update(jobs)
-            .where(waiting, jobs.c.created_at < submitted_before)
+            .where(jobs.c.sequence.in_(some.scalar_subquery()))
             .values(
                 error_code="expired",
                 error="The request waited too long for a worker; send it again.",

@@ -52,17 +52,13 @@ class Sweeper:
             await asyncio.gather(self._loop, return_exceptions=True)
 
     async def sweep(self) -> None:
-        """Do once what is due now."""
-        now = time.time()
-        expired = await self._store.expire_waiting(now - self._settings.job_deadline_seconds)
-        self._meters.ended.labels("FAILED", "expired").inc(expired)
-        while await self._store.forget_ended(now - self._settings.history_ttl_seconds):
-            pass
-        while names := await self._files.list_expired():
-            for name in names:
-                await self._blobs.delete(name)
-            await self._files.forget(names)
-        await self._idempotency.forget_expired()
+        """Do once what is due now; what fails is logged and holds up nothing else."""
+        forget_answers = self._idempotency.forget_expired
+        for step in (self._expire_waiting, self._forget_ended, self._delete_files, forget_answers):
+            try:
+                await step()
+            except Exception:
+                log.exception("sweeping_failed")
 
     async def delete_orphans(self) -> None:
         """Delete bytes that no row knows of: a service died between writing the two.
@@ -74,10 +70,23 @@ class Sweeper:
             if name not in known:
                 await self._blobs.delete(name)
 
+    async def _expire_waiting(self) -> None:
+        submitted_before = time.time() - self._settings.job_deadline_seconds
+        while expired := await self._store.expire_waiting(submitted_before):
+            self._meters.ended.labels("FAILED", "expired").inc(expired)
+
+    async def _forget_ended(self) -> None:
+        ended_before = time.time() - self._settings.history_ttl_seconds
+        while await self._store.forget_ended(ended_before):
+            pass
+
+    async def _delete_files(self) -> None:
+        while names := await self._files.list_expired():
+            for name in names:
+                await self._blobs.delete(name)
+            await self._files.forget(names)
+
     async def _sweep_forever(self) -> None:
         while True:
-            try:
-                await self.sweep()
-            except Exception:
-                log.exception("sweeping_failed")
+            await self.sweep()
             await asyncio.sleep(self._settings.sweep_interval_seconds)

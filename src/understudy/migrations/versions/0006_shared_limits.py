@@ -9,6 +9,7 @@ branch_labels = None
 depends_on = None
 
 UNENDED = sa.text("ended_at IS NULL")
+GRANTED = sa.text("kind = 'grant'")
 
 
 def upgrade() -> None:
@@ -22,3 +23,10 @@ def upgrade() -> None:
         postgresql_where=UNENDED,
     )
     op.create_index("ix_jobs_key", "jobs", ["key_id"])
+    op.create_index(
+        "ix_ledger_granted",
+        "ledger",
+        ["account_id", "amount_microcredits"],
+        sqlite_where=GRANTED,
+        postgresql_where=GRANTED,
+    )

@@ -2,7 +2,8 @@
 
     UnderstudyError
     ├── InvalidRequest            400  invalid_request, missing_parameter, invalid_parameter, invalid_picture,
-    │                                  picture_refused, picture_unreachable, character_not_found
+    │                                  picture_refused, picture_unreachable, character_not_found,
+    │                                  content_policy_violation
     ├── NotAuthenticated          401  not_authenticated
     ├── Forbidden                 403  forbidden, account_disabled
     ├── NotFound                  404  not_found, model_not_found, route_not_found, file_not_found,

@@ -236,7 +236,7 @@ class Worker:
         if is_cancelled(task.id):
             raise _Cancelled
         # Once more, for not every way to a worker leads through a service.
-        self._policy.check(task.prompt)
+        self._policy.check(task.prompt, task.negative_prompt)
         self._check_inputs(task)
         send(Step(task.id, 0, task.steps * task.candidates))
         request = self._read_request(task)

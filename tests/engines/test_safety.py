@@ -101,6 +101,7 @@ def perform(worker: Worker, *tasks: dict) -> dict[str, list]:
             Task(
                 id=task["id"],
                 prompt=task.get("prompt", "a hero"),
+                negative_prompt=task.get("negative_prompt", ""),
                 references=[keep(colour) for colour in task["references"]],
                 pose_picture=None if task.get("pose") is None else keep(task["pose"]),
                 seed=task["seed"],
@@ -151,6 +152,12 @@ def test_without_a_classifier_there_are_previews(tiny):
 
 def test_a_worker_judges_prompts_by_itself(tiny):
     engine = PreviewingEngine()
-    told = perform(Worker(engine), {"id": "a", "references": [0], "seed": 1, "prompt": "a nude teenager"})
+    asked = {"references": [0], "seed": 1}
+    told = perform(
+        Worker(engine),
+        {**asked, "id": "a", "prompt": "a nude teenager"},
+        {**asked, "id": "b", "prompt": "teen girl", "negative_prompt": "clothes"},
+    )
     assert read_block(told["a"]).startswith("content_policy_violation (prompt): ")
+    assert read_block(told["b"]).startswith("content_policy_violation (prompt): ")
     assert engine.seeds == []

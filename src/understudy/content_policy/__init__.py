@@ -1,7 +1,8 @@
 """What the service does not draw: the rules for prompts, and how a block is told.
 
 Terms of one rule are judged together: a word for a minor and a sexual one, anywhere in the same
-prompt. Sexual content with minors is always refused; further rules are the operator's choice.
+prompt. A negative prompt is judged by what its absence would draw. Sexual content with minors is
+always refused; further rules are the operator's choice.
 Words are not meaning: the lists err towards refusing, and who is inventive gets around any list,
 which is why pictures can be judged too (`engines/safety.py`). Nothing here needs torch or a model.
 """
@@ -12,8 +13,8 @@ from typing import TYPE_CHECKING, Self
 
 from ..errors import InferenceFailed
 from . import lists
-from .ages import find_young_age
-from .reading import Terms, plain_text, read_prompt, without
+from .ages import find_adult_age, find_young_age
+from .reading import Reading, Terms, plain_text, read_prompt, without
 
 if TYPE_CHECKING:
     from ..settings import Settings
@@ -24,6 +25,9 @@ OPERATOR = "what its operator has excluded"
 _MINORS = Terms.parse(lists.MINORS)
 _SEXUAL = Terms.parse(lists.EXPLICIT, lists.SUGGESTIVE, lists.MINORS_AND_SEXUAL)
 _MINORS_AND_SEXUAL = Terms.parse(lists.MINORS_AND_SEXUAL)
+_CLOTHING = Terms.parse(lists.CLOTHING)
+_GARMENTS = Terms.parse(lists.GARMENTS)
+_ADULTHOOD = Terms.parse(lists.ADULTHOOD)
 _SWITCHED = {
     "sexual content": Terms.parse(lists.EXPLICIT),
     "graphic violence": Terms.parse(lists.VIOLENCE),
@@ -72,29 +76,44 @@ class PromptPolicy:
             terms=settings.block_terms,
         )
 
-    def check(self, prompt: str) -> None:
-        """Let a prompt pass, or refuse it.
+    def check(self, prompt: str, negative_prompt: str = "") -> None:
+        """Let a prompt pass, with its negative prompt, or refuse it.
 
         Raises:
             ContentBlocked: it asks for what is not drawn; which rule says so is told, not which word.
         """
-        text = plain_text(prompt)
-        broken = self._find_rule(text)
+        text, negative = plain_text(prompt), plain_text(negative_prompt)
+        broken = self._find_rule(text, negative)
         # What only looks like a breach is looked for last: few prompts come so far.
-        if broken is not None and self._find_rule(without(lists.HARMLESS, text)) is not None:
+        if broken is not None and self._find_rule(without(lists.HARMLESS, text), negative) is not None:
             raise ContentBlocked(
                 "prompt", f"the prompt asks for {broken}, which this service does not draw; change it"
             )
 
-    def _find_rule(self, text: str) -> str | None:
+    def _find_rule(self, text: str, negative: str) -> str | None:
         reading = read_prompt(text)
-        if _SEXUAL.are_in(reading) and (
-            find_young_age(text) or _MINORS.are_in(reading) or _MINORS_AND_SEXUAL.are_in(reading)
-        ):
-            return MINORS
         if _MINORS.are_joined_in(reading, _SEXUAL):
+            return MINORS
+        if _SEXUAL.are_in(reading) and (_names_minors(reading) or (negative and _keeps_adults_out(negative))):
+            return MINORS
+        if negative and _keeps_clothing_out(negative) and _names_minors(reading):
             return MINORS
         for words, together in self._rules:
             if all(terms.are_in(reading) for terms in together):
                 return words
         return None
+
+
+def _names_minors(reading: Reading) -> bool:
+    return find_young_age(reading.text) or _MINORS.are_in(reading) or _MINORS_AND_SEXUAL.are_in(reading)
+
+
+def _keeps_clothing_out(negative: str) -> bool:
+    """Whether a negative prompt undresses who is drawn; a single garment is only not wanted."""
+    reading = read_prompt(negative)
+    return _CLOTHING.are_in(reading) or _GARMENTS.count_words_in(reading) > 1
+
+
+def _keeps_adults_out(negative: str) -> bool:
+    """Whether a negative prompt makes who is drawn younger."""
+    return find_adult_age(negative) or _ADULTHOOD.are_in(read_prompt(negative))

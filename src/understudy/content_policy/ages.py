@@ -76,6 +76,6 @@ _YOUNG_AGE = re.compile(
     )
 )
 _ADULT_AGE = re.compile(
-    rf"(?<![\d.])(?:1[89]|[2-9]\d)(?!\d)(?:{_IN_YEARS}|[\s_-]*y[\s./_-]*o(?![a-z])|[\s_]*\+|\Z|[\s_]*,)"
+    rf"(?<![\d.])(?:1[89]|[2-9]\d)(?!\d)(?:{_IN_YEARS}|[\s_-]*y[\s./_-]*o(?![a-z])|[\s_]*\+)"
     rf"|(?<!\d)(?:1[89]|[2-9]\d){_YEARS_UNSPACED}|\b(?:over|above|older[\s_]+than)[\s_]+(?:1[789]|[2-9]\d)"
 )

@@ -111,10 +111,10 @@ MINORS_AND_SEXUAL = """
 """What says both in one word."""
 
 CLOTHING = """
-    clothes, clothing, clothed, dressed, wearing, garment, garments, outfit, outfits, attire, apparel,
-    covered, underwear, panties, bra, bikini, swimsuit, sfw, safe for work, censor, censored, censoring,
-    modest, decent, ropa, vestida, vestido, vêtements, habillé*, kleidung, kleider, angezogen, vestiti,
-    roupa, roupas, одежда, одежды, 服, 衣服, 着衣, 穿衣, 옷
+    clothes, clothing, clothed, dressed, garment, garments, outfit, outfits, attire, apparel, underwear,
+    panties, bra, bikini, swimsuit, sfw, safe for work, censor, censored, censoring, ropa, vestida,
+    vestido, vêtements, habillé*, kleidung, kleider, angezogen, vestiti, roupa, roupas, одежда, одежды,
+    服, 衣服, 着衣, 穿衣, 옷
 """
 """What undresses who is drawn where it is told to be absent."""
 
@@ -126,7 +126,7 @@ GARMENTS = """
 
 ADULTHOOD = """
     adult, adults, adulthood, grown up, grown ups, grown woman, grown man, grown women, grown men, mature,
-    matured, maturity, of age, legal age, middle age, middle aged, adulta, adulto, adultas, adultos,
+    matured, maturity, of age, legal age, adulta, adulto, adultas, adultos,
     adulte, adultes, erwachsen*, взросл*, 大人, 成人, 成年, 성인, 어른
 """
 """What makes who is drawn younger where it is told to be absent."""

@@ -58,6 +58,7 @@ class Dispatcher:
     def __init__(
         self,
         settings: Settings,
+        policy: PromptPolicy,
         store: Store,
         files: FileStore,
         blobs: BlobStore,
@@ -66,13 +67,13 @@ class Dispatcher:
         meters: Meters,
     ) -> None:
         self._settings = settings
+        self._policy = policy
         self._store = store
         self._files = files
         self._blobs = blobs
         self._inputs = inputs
         self._executor = executor
         self._meters = meters
-        self._policy = PromptPolicy.from_settings(settings)
         self._held: dict[str, HeldJob] = {}
         self._preparing = 0
         self._fetching: Counter[str] = Counter()
@@ -175,7 +176,7 @@ class Dispatcher:
         job = held.job
         try:
             # Before anything is fetched for it, and whether or not an engine is there.
-            self._policy.check(job.parameters["prompt"])
+            self._policy.check(job.parameters["prompt"], job.parameters.get("negative_prompt", ""))
             if must_fetch(job):
                 await self._store.record_stage(job, "fetching")
             held.take_tasks(*await self._inputs.read_tasks(job))

@@ -17,7 +17,8 @@ from ..accounts.credits import format_credits, to_credits
 from ..accounts.idempotency import AnsweredBefore
 from ..accounts.keys import Key
 from ..catalog import REFERENCE_SLUG, Model
-from ..errors import DeadlineExceeded, ServiceError
+from ..content_policy import ContentBlocked
+from ..errors import DeadlineExceeded, InvalidRequest, ServiceError
 from ..jobs.job import Job, NewJob
 from ..jobs.tasks import count_steps
 from ..parameters import MAX_SEED, PICTURE_FIELDS, parameters_schema
@@ -255,6 +256,11 @@ async def _accept(request: Request, service: Service, key: Key, model: Model) ->
 
 async def _answer_dry_run(request: Request, service: Service, key: Key, model: Model) -> Response:
     intake = await read_request(request, service, key, keep=False)
+    try:
+        service.policy.check(intake.parameters.prompt, intake.parameters.negative_prompt)
+    except ContentBlocked as error:
+        # No job is there to fail.
+        raise InvalidRequest(error.message, code=error.code) from None
     body = DryRunBody(
         model=model.slug,
         pictures=intake.parameters.picture_count,

@@ -19,6 +19,7 @@ from ..accounts.usage import UsageStore
 from ..accounts.webhooks import WebhookStore
 from ..blobs import BlobStore
 from ..catalog import Catalog
+from ..content_policy import PromptPolicy
 from ..database import Database, migrate_database
 from ..decoder import PictureDecoder
 from ..errors import ServiceError
@@ -53,6 +54,7 @@ class Service:
 
     settings: Settings
     catalog: Catalog
+    policy: PromptPolicy
     database: Database
     store: Store
     files: FileStore
@@ -133,8 +135,9 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         decoder = PictureDecoder.from_settings(settings, processes=DECODER_PROCESSES)
         fetcher = PictureFetcher.from_settings(settings)
         executor = LocalExecutor(settings)
+        policy = PromptPolicy.from_settings(settings)
         dispatcher = Dispatcher(
-            settings, store, files, blobs, InputReader(blobs, decoder, fetcher), executor, meters
+            settings, policy, store, files, blobs, InputReader(blobs, decoder, fetcher), executor, meters
         )
         idempotency = IdempotencyStore(database)
         sweeper = Sweeper(settings, store, files, blobs, idempotency, meters)
@@ -151,6 +154,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             yield Service(
                 settings=settings,
                 catalog=Catalog(settings.engine, _price(settings)),
+                policy=policy,
                 database=database,
                 store=store,
                 files=files,

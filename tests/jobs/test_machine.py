@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 import uuid
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -29,10 +30,15 @@ FREE = -1
 
 @dataclass
 class Known:
-    """What the model knows of a job. `token` is its holder's, `files` are its files by kind."""
+    """What the model knows of a job.
+
+    `token` is its holder's, `files` are its files by kind, `drawn` those of its pictures that its row
+    tells of.
+    """
 
     account_id: str
     files: dict[str, str]
+    drawn: set[str] = field(default_factory=set)
     token: int = FREE
     lapsed: bool = False
     begun: bool = False
@@ -47,6 +53,8 @@ class Known:
 
     def finish(self, end: str) -> None:
         self.end, self.token = end, FREE
+        if end != "completed":
+            self.drawn.clear()
 
 
 class StoreMachine(MortalStore):
@@ -101,7 +109,7 @@ class StoreMachine(MortalStore):
     # Clients.
 
     def prepare_submit(
-        self, number: int, *, with_input: bool, queue_limit: int = 1000
+        self, number: int, *, with_input: bool, pictures: int, queue_limit: int = 1000
     ) -> tuple[Awaitable[Submitted], Callable[[], None]]:
         key, job_id, name = self.keys[number], str(uuid.uuid4()), f"{uuid.uuid4().hex}.png"
         new = NewJob(
@@ -109,7 +117,7 @@ class StoreMachine(MortalStore):
             account_id=key.account_id,
             key_id=key.id,
             model="m",
-            parameters={},
+            parameters={"num_images": pictures},
             inputs={"ip_image": {"file": name, "sha256": "0"}} if with_input else {},
             seed=1,
             steps=4,
@@ -121,10 +129,17 @@ class StoreMachine(MortalStore):
 
         return self.store.submit(new, files, queue_limit), happens
 
-    @rule(number=st.integers(0, 1), with_input=st.booleans(), queue_limit=st.sampled_from([1000, 5]))
-    def submit(self, number, with_input, queue_limit):
+    @rule(
+        number=st.integers(0, 1),
+        with_input=st.booleans(),
+        pictures=st.integers(1, 2),
+        queue_limit=st.sampled_from([1000, 5]),
+    )
+    def submit(self, number, with_input, pictures, queue_limit):
         waiting = sum(known.end is None and not known.begun for known in self.known.values())
-        submit, happens = self.prepare_submit(number, with_input=with_input, queue_limit=queue_limit)
+        submit, happens = self.prepare_submit(
+            number, with_input=with_input, pictures=pictures, queue_limit=queue_limit
+        )
         try:
             self.change(submit, happens)
         except RateLimited:
@@ -132,7 +147,10 @@ class StoreMachine(MortalStore):
 
     @rule(count=st.integers(2, 5))
     def submit_together(self, count):
-        submits = [self.prepare_submit(number % 2, with_input=True) for number in range(count)]
+        submits = [
+            self.prepare_submit(number % 2, with_input=True, pictures=1 + number % 2)
+            for number in range(count)
+        ]
 
         def happens() -> None:
             for _, submit_happens in submits:
@@ -178,14 +196,13 @@ class StoreMachine(MortalStore):
         but_not_of=st.lists(st.integers(0, 1), max_size=1),
     )
     def claim(self, lease_seconds, limit, but_not_of):
-        passed_over = [self.keys[number] for number in but_not_of]
-        accounts = {key.account_id for key in passed_over}
+        accounts = [self.keys[number].account_id for number in but_not_of]
         free = {
             job_id
             for job_id, known in self.known.items()
             if known.token == FREE and known.end is None and known.account_id not in accounts
         }
-        claimed = self.change(self.store.claim(lease_seconds, limit, [key.id for key in passed_over]))
+        claimed = self.change(self.store.claim(lease_seconds, limit, accounts))
         if claimed is DIED:
             return multiple()
         assert len(claimed) == min(limit, len(free))
@@ -215,6 +232,35 @@ class StoreMachine(MortalStore):
 
         assert self.change(self.store.record_step(job, step, preview), happens) in (DIED, current)
 
+    @rule(job=held, step=st.integers(1, 4), preview=st.sampled_from([None, b"preview"]))
+    def record_images(self, job, step, preview):
+        """One more of a sheet's pictures is drawn; its preview is a file too."""
+        if job.picture_count == 1:
+            return
+        current = self.is_current(job)
+        known = self.known.get(job.id) if current else None
+        output, small = (f"{uuid.uuid4().hex}.{ending}" for ending in ("png", "jpg"))
+        drawn = {*(known.drawn if known else ()), output}
+
+        def happens() -> None:
+            if known is not None:
+                known.step, known.drawn = step, drawn
+                known.files |= {f"output {output}": output, f"preview {output}": small}
+
+        change = self.store.record_images(
+            job,
+            [{"file_name": name} for name in sorted(drawn)],
+            step=step,
+            inference_seconds=0.1,
+            warnings=[],
+            files=[
+                replace(stored_file(name, job.account_id, kind, job.id), expires_at=None)
+                for name, kind in ((output, "output"), (small, "preview"))
+            ],
+            preview=preview,
+        )
+        assert self.change(change, happens) in (DIED, current)
+
     @rule(job=held)
     def record_stage(self, job):
         current = self.is_current(job)
@@ -241,6 +287,7 @@ class StoreMachine(MortalStore):
                 known.finish("completed")
                 known.step = 4
                 known.files |= {f"output {name}": name for name in names}
+                known.drawn.update(names)
 
         assert self.change(self.end_completed(job, names), happens) in (DIED, current)
 
@@ -258,6 +305,7 @@ class StoreMachine(MortalStore):
                 known.finish("completed")
                 known.step = 4
                 known.files["output"] = name
+                known.drawn.add(name)
             elif open_still:
                 known.finish("cancelled")
 
@@ -268,12 +316,15 @@ class StoreMachine(MortalStore):
             assert (completed, cancelled) == (completes, open_still and not completes)
 
     def end_completed(self, job: Job, names: list[str]) -> Awaitable[bool]:
+        known = self.known.get(job.id)
+        drawn = {*names, *(known.drawn if known else ())}
         return self.store.complete(
             job,
-            images=[{"file_name": name} for name in names],
+            images=[{"file_name": name} for name in sorted(drawn)],
             inference_seconds=0.1,
             warnings=[],
             outputs=[stored_file(name, job.account_id, "output", job.id) for name in names],
+            keep_until=time.time() + 1000,
         )
 
     @rule(job=consumes(held))
@@ -366,13 +417,18 @@ class StoreMachine(MortalStore):
                 assert job.status == "COMPLETED"
             else:
                 assert (job.status, job.error_code) == ("FAILED", known.end)
+            images = json.loads(job.images or "[]")
+            assert {image["file_name"] for image in images} == known.drawn
         named = {name: job_id for job_id, known in self.known.items() for name in known.files.values()}
         assert files.keys() == named.keys() | self.let_go
         for name, file in files.items():
             job_id = named.get(name)
             assert file.job_id == job_id
-            used = job_id is not None and (self.known[job_id].end is None or file.kind == "output")
-            assert (file.expires_at > time.time()) == used, f"a file of kind {file.kind} is kept wrongly"
+            known = None if job_id is None else self.known[job_id]
+            used = known is not None and (known.end is None or name in known.drawn)
+            kept = file.expires_at is None or file.expires_at > time.time()
+            assert kept == used, f"a file of kind {file.kind} is kept wrongly"
+            assert file.expires_at is not None or known.end is None, "it is kept for ever"
 
 
 def stored_file(name: str, account_id: str, kind: str, job_id: str | None = None) -> StoredFile:

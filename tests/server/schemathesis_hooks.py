@@ -44,7 +44,7 @@ def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwar
     # One of the three says the pose.
     for name in [name for name in ("pose", "poses", "input_image") if body.get(name) is not None][1:]:
         del body[name]
-    if not body.get("prompt", "x").strip():
+    if not (body.get("prompt") or "x").strip():
         body["prompt"] = "a hero"
     # Else Schemathesis looks at the body again, and calls every one with bytes in it invalid.
     case._record_starting_state()

@@ -64,7 +64,7 @@ class CharacterChangeForm(BaseModel):
 def _describe_body(form: type[BaseModel]) -> dict[str, Any]:
     """The request body of a route for OpenAPI: as JSON, or as a form, whose pictures are files."""
     schema = form.model_json_schema()
-    # A form has no null: what is not given is left out, and without any field there is no form.
+    # A form has no null: what is not given is left out.
     fields = {
         name: {"description": value["description"], **value.get("anyOf", [value])[0]}
         for name, value in schema["properties"].items()
@@ -81,7 +81,7 @@ def _describe_body(form: type[BaseModel]) -> dict[str, Any]:
             "required": True,
             "content": {
                 "application/json": {"schema": schema},
-                "multipart/form-data": {"schema": {**schema, "properties": fields, "minProperties": 1}},
+                "multipart/form-data": {"schema": {**schema, "properties": fields}},
             },
         }
     }
@@ -269,7 +269,7 @@ async def _keep_picture(
             name = find_own_file(source.url, request, service)
             if name in own:
                 return name
-            picture = await (_fetch(source.url, service) if name is None else _read(name, service))
+            picture = await (_fetch(source.url, service) if name is None else _read(name, service, key))
     file = await keep_decoded(service, key, picture, field="ip_image", kind="character", lives_seconds=None)
     kept.files.append(file)
     return file.name
@@ -283,9 +283,10 @@ async def _fetch(url: str, service: Running) -> bytes:
         raise InvalidRequest(error.message, code=error.code, field="ip_image") from None
 
 
-async def _read(name: str, service: Running) -> bytes:
+async def _read(name: str, service: Running, key: Key) -> bytes:
     file = await service.files.find(name)
-    data = await service.blobs.get(name) if file is not None else None
+    shown = file is not None and service.may_show(file, key.account_id)
+    data = await service.blobs.get(name) if shown else None
     if data is None:
         raise InvalidRequest(
             "The file given as ip_image does not exist here or has expired; upload it again.",

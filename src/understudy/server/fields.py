@@ -24,6 +24,9 @@ MAX_JSON_VALUES = 100_000
 MAX_JSON_DEPTH = 32
 """How deeply a request's JSON may be nested; it needs four levels."""
 
+TEXTS = ("name", "prompt", "negative_prompt")
+"""Fields of a form whose empty text is what was given; of others it is that nothing was."""
+
 JSON_PARAMETERS = ("pose", "poses")
 """Parameters that a form, which knows only text, carries as JSON when they are not a name."""
 
@@ -177,7 +180,7 @@ async def _read_form(request: Request) -> dict[str, Any]:
                     *raw.get("poses", []),
                     *filter(None, map(str.strip, value.split(",", FORM_FIELDS))),
                 ]
-            elif value != "" or name in ("prompt", "negative_prompt"):
+            elif value != "" or name in TEXTS:
                 raw[name] = _parse_form_value(name, value)
     finally:
         await form.close()

@@ -4,6 +4,7 @@ import json
 import time
 
 import httpx2
+import pytest
 
 
 def _ask(url, key):
@@ -36,6 +37,25 @@ def test_the_list_shows_prefixes_and_never_a_key(understudy, tmp_path):
     assert key[:10] in words
     assert "ink" in words
     assert key not in words
+
+
+@pytest.mark.parametrize("coloured", [False, True], ids=["to a pipe", "to a terminal"])
+def test_a_name_that_a_stranger_chose_is_only_shown(understudy, tmp_path, monkeypatch, coloured):
+    """Names of keys come from whoever has one, the list is the operator's."""
+    names = ["no [/end] of it", "[red]red[/red]", "title\x1b]0;owned\x07", "turned \u202eround", "two\nlines"]
+    for name in names:
+        understudy("keys", "create", "--data-dir", tmp_path, "--name", name)
+    if coloured:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+    shown = understudy("keys", "list", "--data-dir", tmp_path).stdout
+    for words in (*names[:2], "title\ufffd]0;owned\ufffd", "turned \ufffdround", "two lines"):
+        assert words in shown
+    key = shown.splitlines()[3].split("...")[0]
+    told = understudy("keys", "revoke", key, "--data-dir", tmp_path).stdout
+    assert "Revoked us_" in told
+    for text in (shown, told):
+        assert not {"\x07", "\u202e"} & set(text)
+        assert "\x1b]" not in text
 
 
 def test_no_database_is_told_and_none_is_made(understudy, tmp_path):

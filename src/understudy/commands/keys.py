@@ -126,8 +126,10 @@ def revoke(
     data_dir: DataDir = None,
 ) -> None:
     """Revoke a key: it stops working within a second."""
+    from .tables import make_printable
+
     revoked: Key = _with_keys(find_folder(data_dir), lambda store: store.revoke(key))
-    typer.echo(f"Revoked {revoked.prefix}... ({revoked.name}).")
+    typer.echo(f"Revoked {revoked.prefix}... ({make_printable(revoked.name)}).")
 
 
 def _split(text: str) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -18,11 +18,28 @@ def format_time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M")
 
 
-def print_table(table: Table) -> None:
-    """Print a table; what reads it from a pipe gets every row whole, without spaces at its end."""
-    from rich.console import Console
+def make_printable(text: str) -> str:
+    """A text on one line that a terminal only shows: names are strangers' words.
 
-    console = Console(highlight=False)
+    White space becomes a space, and what else is no character to be seen (escapes, which can set
+    a terminal's title or its clipboard, and marks that turn words round) the replacement character.
+    """
+    return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text)
+
+
+def print_table(table: Table) -> None:
+    """Print a table; what reads it from a pipe gets every row whole, without spaces at its end.
+
+    Cells are shown as they are: what looks like rich's markup is none.
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    class PlainConsole(Console):
+        def render_str(self, text: str, **options: Any) -> Text:
+            return super().render_str(make_printable(text), **options)
+
+    console = PlainConsole(highlight=False, markup=False, emoji=False)
     if console.is_terminal:
         console.print(table)
         return

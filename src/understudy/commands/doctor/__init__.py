@@ -49,15 +49,15 @@ def doctor(
 
 
 def _print_findings(findings: list[Finding]) -> None:
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     from ..tables import print_table
 
     colours = {OK: "green", WARN: "yellow", FAIL: "red"}
     table = Table(box=None, show_header=False, pad_edge=False)
     for finding in findings:
-        table.add_row(f"[{colours[finding.state]}]{finding.state}[/]", finding.name, escape(finding.detail))
+        table.add_row(Text(finding.state, style=colours[finding.state]), finding.name, finding.detail)
         if finding.remedy:
-            table.add_row("", "", f"[dim]mend it with:[/] {escape(finding.remedy)}")
+            table.add_row("", "", Text.assemble(("mend it with:", "dim"), f" {finding.remedy}"))
     print_table(table)

@@ -6,6 +6,7 @@
 
 PYTHON ?= python3
 CHAOS_MINUTES ?= 10
+JOBS ?= 10000
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -15,7 +16,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SEGMIND_VERSIONS := 1.1.0 1.3.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test chaos lint format bench clean
+.PHONY: help setup demo serve test chaos storm lint format bench clean
 
 help:  ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +45,9 @@ test: setup  ## Run every test
 
 chaos: setup  ## Kill the service in every state and at every boundary, for CHAOS_MINUTES=10
 	CHAOS_MINUTES=$(CHAOS_MINUTES) $(BIN)/python -m pytest tests/chaos tests/jobs/test_machine.py --timeout 0 -s
+
+storm: setup  ## Kill the service at random while accounts ask for JOBS=10000 jobs, then look at every bill
+	CHAOS_MINUTES=0 CHAOS_JOBS=$(JOBS) $(BIN)/python -m pytest tests/chaos/test_storm.py --timeout 0 -s
 
 lint: setup  ## Check style and format
 	$(BIN)/ruff check .

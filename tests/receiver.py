@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ class Receiver:
     def __init__(self, answer: Answer, port: int) -> None:
         self.answer = answer
         self.received: list[Received] = []
+        self._seen: Counter[str] = Counter()
         self._arrived = threading.Condition()
         self._closing = threading.Event()
         receiver = self
@@ -44,7 +46,11 @@ class Receiver:
                 pass
 
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
+                length = int(self.headers["content-length"])
+                body = self.rfile.read(length)
+                if len(body) < length:
+                    # Whoever sends it has died on it.
+                    return
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 status = receiver._take(Received(self.path, headers, body))
                 if status is None:
@@ -81,7 +87,8 @@ class Receiver:
 
     def _take(self, request: Received) -> int | tuple[int, dict[str, str]] | None:
         with self._arrived:
-            before = sum(one.id == request.id for one in self.received)
+            before = self._seen[request.id]
+            self._seen[request.id] += 1
             self.received.append(request)
             self._arrived.notify_all()
         return self.answer(request, before)

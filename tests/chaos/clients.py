@@ -89,8 +89,9 @@ class Client:
         picture: bytes,
         host: str,
         receiver: Receiver | None = None,
+        key: str | None = None,
     ) -> None:
-        """`host` has pictures; `receiver` is told of every job's end."""
+        """`host` has pictures; `receiver` is told of every job's end; `key` else is the service's first."""
         self.service = service
         self.receiver = receiver
         self.ledger = ledger
@@ -98,7 +99,7 @@ class Client:
         self.picture = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
         self.host = host
         self.http = httpx2.AsyncClient(
-            headers={"x-api-key": service.key}, timeout=httpx2.Timeout(30), trust_env=False
+            headers={"x-api-key": key or service.key}, timeout=httpx2.Timeout(30), trust_env=False
         )
 
     async def ask(self, method: str, path: str, *, what: str, **values: Any) -> httpx2.Response | None:
@@ -182,13 +183,15 @@ class Client:
         self.ledger.jobs[job_id] = Told(kind)
         return job_id
 
-    async def grant_credits(self, credits: float) -> None:
-        """Give credits to the one account there is."""
-        answer = await self.insist("GET", "/v1/admin/accounts", what="accounts")
-        (account,) = answer.json()["accounts"]
-        grant = f"/v1/admin/accounts/{account['id']}/credits"
-        answer = await self.insist("POST", grant, what="grant", json={"credits": credits})
-        assert answer.status_code == 200, answer.text
+    async def open_account(self, name: str, credits: float) -> str:
+        """Open an account with credits; return a key of it. For a key that may do so."""
+        account = "/v1/admin/accounts"
+        for path, fields in (("", {"name": name}), ("/credits", {"credits": credits}), ("/keys", {})):
+            answer = await self.insist("POST", f"{account}{path}", what="account", json=fields)
+            assert answer.is_success, answer.text
+            if not path:
+                account += f"/{answer.json()['id']}"
+        return answer.json()["key"]
 
     async def save_character(self, name: str) -> None:
         body = {"name": name, "ip_image": self.picture}

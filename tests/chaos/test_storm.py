@@ -3,11 +3,15 @@
 The whole service is stopped (SIGSTOP) before it is looked at, so that what was seen is what it
 dies in. Disks that are full are real ones to the kernel: a limit of no bytes on what the service
 may write.
+
+Several accounts ask for pictures that cost credits, half of the time under idempotency keys, and have
+every end told to a webhook. `CHAOS_JOBS` goes on killing at random until so many jobs were asked for.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import random
 import resource
@@ -15,7 +19,7 @@ import signal
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
@@ -28,6 +32,19 @@ from receiver import Answer, receive
 from running_service import RunningService
 
 CLIENTS = 14
+ACCOUNTS = 3
+JOBS = int(os.environ.get("CHAOS_JOBS", "0"))
+"""Jobs that a round has at least."""
+
+DECODER_SECONDS = 8
+"""Time for a decoder to start in; one that is killed twice while it starts is given up, by design."""
+
+JOBS_BETWEEN = 20
+"""Jobs between two deaths of a long round, on the average."""
+
+JOB_SECONDS = 2
+"""A job of a long round has so long, deaths included."""
+
 WORKER, DECODER = "understudy.worker", "understudy.decoder"
 EVERYWHERE = (
     "waiting",
@@ -70,6 +87,8 @@ SETTINGS = {
     "fetch_allowed_hosts": "127.0.0.1",
     "public_url": PUBLIC_URL,
     "sweep_interval_seconds": 0.2,
+    # Every job can still be asked for at the end of the longest round.
+    "result_ttl_seconds": 86_400,
     "webhook_retry_seconds": 0.1,
     "webhook_timeout_seconds": 0.5,
     "worker_hang_seconds": 4,
@@ -81,13 +100,14 @@ SETTINGS = {
 class Reaper:
     """Does to a service what is on its list, each thing in the state that it names."""
 
-    def __init__(self, service: RunningService, ledger: Ledger, seed: object) -> None:
+    def __init__(self, service: RunningService, ledgers: Sequence[Ledger], seed: object) -> None:
         self.service = service
-        self.ledger = ledger
+        self.ledgers = ledgers
         self.random = random.Random(repr(seed))
         long = "CHAOS_MINUTES" in os.environ
         self.left = [death for death in DEATHS if long or death not in LONG_ALONE]
         self.random.shuffle(self.left)
+        self.decoder_killed_at = -math.inf
         self.done: Counter[tuple[str, str]] = Counter()
         self.faults: list[str] = []
 
@@ -97,6 +117,20 @@ class Reaper:
         while self.left and time.monotonic() < deadline:
             await asyncio.sleep(self.random.uniform(0.003, 0.025))
             await self.look_and_strike()
+
+    async def run_on(self, jobs: int) -> None:
+        """Do things by chance until so many jobs were acknowledged; what was left stays so."""
+        left, then = self.left, 0
+        while (count := self.count_jobs()) < jobs:
+            if count >= then:
+                self.left = [self.random.choice(DEATHS)]
+                await self.run(10)
+                then = self.count_jobs() + self.random.randrange(2 * JOBS_BETWEEN)
+            await asyncio.sleep(0.05)
+        self.left = left
+
+    def count_jobs(self) -> int:
+        return sum(len(ledger.jobs) for ledger in self.ledgers)
 
     async def look_and_strike(self) -> None:
         process = psutil.Process(self.service.process.pid)
@@ -123,12 +157,14 @@ class Reaper:
         states |= {
             state
             for what, state in (("upload", "being uploaded"), ("submit", "being submitted"))
-            if self.ledger.in_flight[what]
+            if any(ledger.in_flight[what] for ledger in self.ledgers)
         }
         # A job may lose its worker twice; the third time would end it, by design.
-        may_lose_worker = all(job["attempts"] < 2 for job in scene.open_jobs)
+        spared = {"worker"} if any(job["attempts"] >= 2 for job in scene.open_jobs) else set()
+        if time.monotonic() - self.decoder_killed_at < DECODER_SECONDS:
+            spared.add("decoder")
         for death in self.left:
-            if death[1] in states and (may_lose_worker or not death[0].startswith("worker")):
+            if death[1] in states and death[0].split()[0] not in spared:
                 return death
         return None
 
@@ -139,7 +175,10 @@ class Reaper:
                 process.kill()
                 return self.start_again
             case "worker killed" | "decoder killed":
-                for child in find_children(process, WORKER if what.startswith("worker") else DECODER):
+                is_worker = what.startswith("worker")
+                if not is_worker:
+                    self.decoder_killed_at = time.monotonic()
+                for child in find_children(process, WORKER if is_worker else DECODER):
                     child.kill()
             case "worker hung":
                 for child in find_children(process, WORKER):
@@ -182,36 +221,50 @@ async def test_a_service_that_dies_in_every_state(
     for seed in rounds:
         folder = data_dir / str(seed)
         service = RunningService(folder, picture_path, SETTINGS)
-        ledger, end = Ledger(), asyncio.Event()
+        ledgers, end = [Ledger() for _ in range(ACCOUNTS)], asyncio.Event()
         async with AsyncExitStack() as stack:
             await asyncio.to_thread(service.start)
             stack.callback(service.kill)
             host = await stack.enter_async_context(serve_slowly(picture, 0.1))
             receiver = stack.enter_context(receive(answer_at_times(seed)))
+            operator = Client(service, Ledger(), seed, picture, host)
+            stack.push_async_callback(operator.close)
+            keys = [await operator.open_account(f"account {n}", credits=1_000_000) for n in range(ACCOUNTS)]
             clients = [
-                Client(service, ledger, (seed, number), picture, host, receiver) for number in range(CLIENTS)
+                Client(
+                    service,
+                    ledgers[number % ACCOUNTS],
+                    (seed, number),
+                    picture,
+                    host,
+                    receiver,
+                    keys[number % ACCOUNTS],
+                )
+                for number in range(CLIENTS)
             ]
             for client in clients:
                 stack.push_async_callback(client.close)
-            await clients[0].grant_credits(1_000_000)
-            reaper = Reaper(service, ledger, seed)
-            async with asyncio.timeout(240), asyncio.TaskGroup() as group:
+            reaper = Reaper(service, ledgers, seed)
+            async with asyncio.timeout(240 + JOBS * JOB_SECONDS), asyncio.TaskGroup() as group:
                 for client in clients:
                     group.create_task(ask_until(end, client))
                 await reaper.run(120)
+                await reaper.run_on(JOBS)
                 end.set()
-            async with asyncio.timeout(120):
+            async with asyncio.timeout(120 + JOBS * JOB_SECONDS):
                 await asyncio.to_thread(service.stop)
                 await asyncio.to_thread(service.start)
-                for job_id in ledger.jobs:
-                    await clients[0].confirm(job_id)
-                reaper.faults += await clients[0].find_untold()
+                for client in clients[:ACCOUNTS]:
+                    for job_id in client.ledger.jobs:
+                        await client.confirm(job_id)
+                    reaper.faults += await client.find_untold()
                 faults = reaper.faults + await asyncio.to_thread(find_faults, folder)
             await asyncio.to_thread(service.stop)
-        faults += ledger.find_faults() + await asyncio.to_thread(wait_for_no_process, mark)
+        faults += [fault for ledger in ledgers for fault in ledger.find_faults()]
+        faults += await asyncio.to_thread(wait_for_no_process, mark)
         faults += [f"temporary file left: {name}" for name in os.listdir(os.environ["TMPDIR"])]
-        ends = ledger.count_ends()
-        report(reaper.done, ends, ledger.answers)
+        ends = sum((ledger.count_ends() for ledger in ledgers), Counter())
+        report(reaper.done, ends, sum((ledger.answers for ledger in ledgers), Counter()))
         if faults:
             pytest.fail(f"With CHAOS_SEED={seed}:\n" + "\n".join(faults))
         assert not reaper.left, f"with CHAOS_SEED={seed} these states did not come about: {reaper.left}"

@@ -2,9 +2,9 @@
 
 import copy
 
-import numpy
 import pytest
 import torch
+from safetensors.torch import save_file
 from training.toon import networks
 from training.toon.crops import draw_crop, make_picture, stack_entries
 from training.toon.reconstruction import cut_pieces, fit_patches, measure_reconstruction, prepare_crops
@@ -141,9 +141,9 @@ def test_it_resumes_where_it_was(fitted, batch, tmp_path):
 
 
 def test_predictions_train_the_decoder_alone(fitted, tmp_path):
-    file = tmp_path / "predicted.npz"
+    file = tmp_path / "predicted.safetensors"
     seeds = [11, 12, 13]
-    numpy.savez(file, latents=numpy.ones((3, 8, 16, 16), numpy.float32), seeds=numpy.array(seeds))
+    save_file({"latents": torch.ones(3, 8, 16, 16).half(), "seeds": torch.tensor(seeds)}, file)
     predicted, picture_seeds = read_predictions(file)
     assert picture_seeds == seeds
     entries = [draw_crop(seed, SIDE, PATCH, CANVAS, picture_seeds) for seed in (3, 4)]

@@ -17,7 +17,7 @@ from training.toon.encoders import (
 )
 from training.toon.groups import draw_group, draw_lineup, join_arrays
 from training.toon.measures import measure_identity, measure_prompts, measure_reading
-from training.toon.pretraining import ImagePretraining, TextPretraining, prepare_pictures
+from training.toon.pretraining import IdentityTraining, ImagePretraining, TextPretraining, prepare_pictures
 from training.toon.readers import contrast_identities
 from training.toon.tokenizer import make_tokenizer
 from training.toon.train_encoders import freeze_states, learn_pictures, learn_prompts, write_prompts
@@ -48,7 +48,10 @@ def _build_text_pretraining(tokenizer):
 
 
 def _make_trainer(network: nn.Module, folder: Path, steps: int = 60) -> Trainer:
-    return Trainer(network.train(), folder, learning_rate=5e-3, steps=steps, warm_up_steps=5)
+    optimizer = torch.optim.AdamW(network.parameters())
+    return Trainer(
+        network.train(), folder, optimizer=optimizer, learning_rate=5e-3, steps=steps, warm_up_steps=5
+    )
 
 
 def test_the_image_encoder_learns_what_it_is_asked(groups, tmp_path):
@@ -179,7 +182,7 @@ def test_identities_learn_beside_states_that_stay(tmp_path):
     before = {name: weight.clone() for name, weight in encoder.state_dict().items()}
     drawings = join_arrays([draw_group(seed, 64) for seed in range(2)])
     learning = [weight for weight in encoder.parameters() if weight.requires_grad]
-    trainer = Trainer(ImagePretraining(encoder), tmp_path, learning_rate=1e-2, steps=3)
+    trainer = _make_trainer(IdentityTraining(encoder), tmp_path, steps=3)
     pictures = prepare_pictures(drawings, torch.device("cpu")).pictures
     with torch.no_grad():
         states, identities = encode_pictures(encoder, pictures)
@@ -191,3 +194,8 @@ def test_identities_learn_beside_states_that_stay(tmp_path):
     assert (identities - identities_after).abs().max() > 1e-3
     changed = {name for name, weight in encoder.state_dict().items() if not torch.equal(weight, before[name])}
     assert len(changed) == len(learning)
+    trainer.save()
+    assert _make_trainer(IdentityTraining(encoder), tmp_path, steps=3).resume(frozen_are_given=True)
+    other = freeze_states(build_image_encoder(width=48, layers=2, side=64))
+    with pytest.raises(SystemExit, match="another network"):
+        _make_trainer(IdentityTraining(other), tmp_path, steps=3).resume(frozen_are_given=True)

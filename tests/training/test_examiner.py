@@ -4,12 +4,12 @@ from training.toon.attributes import NAMES, NONE
 from training.toon.examiner import Examiner, Reading, hide_answers
 from training.toon.examiner_training import (
     ExaminerTraining,
-    draw_group,
+    draw_examples,
     measure_examiner,
     measure_identities,
     prepare_batch,
 )
-from training.toon.groups import draw_group as draw_training_group
+from training.toon.groups import draw_group
 from training.toon.groups import join_arrays
 from training.toon.ink import Part
 from training.toon.readers import ANSWERS
@@ -43,9 +43,16 @@ def test_a_saved_examiner_reads_the_same(tmp_path):
 
 
 def test_it_learns_a_few_groups_by_heart(tmp_path):
-    arrays = join_arrays([draw_group(seed, SIDE) for seed in range(4)])
+    arrays = join_arrays([draw_examples(seed, SIDE) for seed in range(4)])
     network = ExaminerTraining(make_small_examiner())
-    trainer = Trainer(network, tmp_path, learning_rate=4e-3, steps=120, warm_up_steps=10)
+    trainer = Trainer(
+        network,
+        tmp_path,
+        optimizer=torch.optim.AdamW(network.parameters()),
+        learning_rate=4e-3,
+        steps=120,
+        warm_up_steps=10,
+    )
     before = measure_examiner(network.examiner, [arrays])
     # Without changes the drawings are the same in every step.
     batch, answers = prepare_batch(arrays, trainer.device)
@@ -60,11 +67,17 @@ def test_it_learns_a_few_groups_by_heart(tmp_path):
 
 
 def test_steps_are_the_same_for_a_seed(tmp_path):
-    arrays = join_arrays([draw_group(seed, SIDE) for seed in range(2)])
+    arrays = join_arrays([draw_examples(seed, SIDE) for seed in range(2)])
     weights = []
     for name in ("first", "second"):
         network = ExaminerTraining(make_small_examiner())
-        trainer = Trainer(network, tmp_path / name, learning_rate=1e-3, steps=2)
+        trainer = Trainer(
+            network,
+            tmp_path / name,
+            optimizer=torch.optim.AdamW(network.parameters()),
+            learning_rate=1e-3,
+            steps=2,
+        )
         for _ in range(2):
             learn_groups(trainer, arrays, seed=7)
         weights.append(torch.cat([weight.flatten() for weight in network.parameters()]))
@@ -72,7 +85,7 @@ def test_steps_are_the_same_for_a_seed(tmp_path):
 
 
 def test_its_seeds_draw_what_no_other_training_draws():
-    first, again, other = draw_group(3, SIDE), draw_group(3, SIDE), draw_training_group(3, SIDE)
+    first, again, other = draw_examples(3, SIDE), draw_examples(3, SIDE), draw_group(3, SIDE)
     assert np.array_equal(first["pictures"], again["pictures"])
     assert not np.array_equal(first["answers"], other["answers"])
 
@@ -113,4 +126,4 @@ def test_identity_is_found_where_twins_are_nearest():
 def make_reading(identities):
     nothing = torch.empty(0)
     identities = identities / identities.norm(dim=1, keepdim=True)
-    return Reading(answers={}, identities=identities, heatmaps=nothing, parts=nothing, features=nothing)
+    return Reading(answers={}, identities=identities, heatmaps=nothing, parts=nothing)

@@ -25,7 +25,14 @@ def learn(options: argparse.Namespace) -> None:
     """Learn from this process's half of the samples; alone, from all of them."""
     network, inputs, answers = make_problem()
     own = slice(None) if options.processes == 1 else number_process()
-    trainer = Trainer(network, options.folder, learning_rate=0.05, steps=STEPS, largest_gradient=1e9)
+    trainer = Trainer(
+        network,
+        options.folder,
+        optimizer=torch.optim.AdamW(network.parameters()),
+        learning_rate=0.05,
+        steps=STEPS,
+        largest_gradient=1e9,
+    )
     for _ in range(STEPS):
         loss = (network(inputs[own]) - answers[own]).square().mean()
         trainer.descend(loss, {})

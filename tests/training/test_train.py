@@ -1,10 +1,11 @@
 """The recipe that trains the whole model."""
 
 import importlib
+import subprocess
 import sys
 
 import pytest
-from training.toon.train import list_stages
+from training.toon.train import Stage, list_stages, run_stages
 
 
 def test_the_shares_of_the_minutes_add_up(tmp_path):
@@ -23,3 +24,38 @@ def test_every_training_understands_what_it_is_called_with(number, tmp_path, mon
     assert ended.value.code == 0
     told = capsys.readouterr().out
     assert all(argument in told for argument in arguments + timed if argument.startswith("--"))
+
+
+def run(folder, minutes, stages):
+    """The stages that ran, by what they wrote anew."""
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("*.done")}
+    run_stages(stages, folder, minutes, workers=1)
+    return {path.stem for path in folder.glob("*.done") if before.get(path) != path.stat().st_mtime_ns}
+
+
+def test_what_is_done_is_not_done_again_unless_something_before_it_is_newer(tmp_path):
+    # A module without a program of its own: it runs, and does nothing.
+    stages = [
+        Stage(name, ("captions",), share) for name, share in (("first", 0.6), ("second", 0.4), ("last", 0))
+    ]
+    assert run(tmp_path, 10, stages) == {"first", "second", "last"}
+    assert run(tmp_path, 10, stages) == set()
+    assert run(tmp_path, 5, stages) == set()
+    assert run(tmp_path, 20, stages) == {"first", "second", "last"}
+    (tmp_path / "second.done").unlink()
+    assert run(tmp_path, 20, stages) == {"second", "last"}
+
+
+def test_what_began_with_older_weights_begins_anew(tmp_path):
+    stages = [Stage("first", ("captions",), 0.5), Stage("head", ("captions",), 0.5, begins_anew=True)]
+    run(tmp_path, 10, stages)
+    (tmp_path / "head").mkdir()
+    (tmp_path / "first.done").unlink()
+    run(tmp_path, 10, stages)
+    assert not (tmp_path / "head").exists()
+
+
+def test_a_training_that_fails_is_not_done(tmp_path):
+    with pytest.raises(subprocess.CalledProcessError):
+        run_stages([Stage("none", ("no_such_training",), 1.0)], tmp_path, 1, workers=1)
+    assert not list(tmp_path.glob("*.done"))

@@ -4,11 +4,12 @@ from PIL import Image
 from training.toon.detection import (
     DetectorTraining,
     measure_detector,
+    measure_empty,
     prepare_figures,
     spread_keypoints,
 )
 from training.toon.groups import draw_figure, join_arrays
-from training.toon.poses import HELD_OUT_FAMILIES
+from training.toon.ink import Part
 from training.toon.train_detector import learn_figures
 from training.toon.trainer import Trainer
 
@@ -25,7 +26,9 @@ def _build():
 
 
 def _make_trainer(folder, steps):
-    return Trainer(_build().train(), folder, learning_rate=5e-3, steps=steps, warm_up_steps=5)
+    network = _build().train()
+    optimizer = torch.optim.AdamW(network.parameters())
+    return Trainer(network, folder, optimizer=optimizer, learning_rate=5e-3, steps=steps, warm_up_steps=5)
 
 
 def test_a_detector_learns_a_few_drawings_by_heart(tmp_path):
@@ -87,10 +90,23 @@ def test_heatmaps_are_decoded_to_where_they_were_spread_from():
     assert torch.allclose(spread_keypoints(skeletons, 64).sum(dim=-1), torch.ones(5, 18))
 
 
-def test_held_out_poses_are_drawn_when_asked():
-    one, other = draw_figure(7, 64, HELD_OUT_FAMILIES), draw_figure(7, 64)
-    assert one["skeletons"].shape == (1, 18, 3)
-    assert not numpy.array_equal(one["pictures"], other["pictures"])
+def test_in_an_empty_scene_no_keypoint_is_shown():
+    shown = [draw_figure(seed, 64, empty_share=0.5)["skeletons"][0, :, 2].any() for seed in range(40)]
+    assert 10 < sum(shown) < 30
+    empty = draw_figure(3, 64, empty_share=1.0)
+    assert (empty["parts"] == Part.SCENE).all()
+    assert not numpy.array_equal(empty["pictures"], draw_figure(3, 64)["pictures"])
+
+
+def test_who_sees_somebody_everywhere_is_found_out():
+    detector = _build().detector.eval()
+    empty = join_arrays([draw_figure(seed, SIDE, empty_share=1.0) for seed in range(3)])
+    last = detector.presence_head[-1] if hasattr(detector, "presence_head") else None
+    assert last is not None
+    torch.nn.init.zeros_(last.weight)
+    for bias, share in ((5.0, 1.0), (-5.0, 0.0)):
+        torch.nn.init.constant_(last.bias, bias)
+        assert measure_empty(detector, empty) == share
 
 
 def test_the_small_network_is_small():

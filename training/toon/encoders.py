@@ -10,6 +10,7 @@ from copy import deepcopy
 from pathlib import Path
 
 import torch
+from torch import nn
 from transformers import (
     CLIPImageProcessor,
     CLIPTextConfig,
@@ -108,6 +109,17 @@ def encode_pictures(
     """
     encoded = encoder(pictures, output_hidden_states=True)
     return encoded.hidden_states[-2], torch.nn.functional.normalize(encoded.image_embeds, dim=-1)
+
+
+def list_identity_weights(encoder: CLIPVisionModelWithProjection) -> list[nn.Parameter]:
+    """The image encoder's weights that the states before its last layer, which the denoiser reads, do
+    not need: those that identities alone are made by."""
+    parts = (
+        encoder.vision_model.encoder.layers[-1],
+        encoder.vision_model.post_layernorm,
+        encoder.visual_projection,
+    )
+    return [weight for part in parts for weight in part.parameters()]
 
 
 def save_text_encoder(encoder: CLIPTextModelWithProjection, tokenizer: CLIPTokenizer, folder: Path) -> None:

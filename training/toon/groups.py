@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from .attributes import answer_attributes, read_colours
 from .character import EXPRESSIONS, Character, change_character, make_character
+from .ink import Part
 from .poses import TRAINING_FAMILIES, VIEWS, make_pose
-from .renderer import Shot, Style, draw, make_shot
+from .renderer import Shot, Style, draw, draw_empty, make_shot
 
 GROUP = 4
 """Drawings of a group."""
@@ -76,12 +77,24 @@ def draw_shots(pairs: Sequence[tuple[Character, Shot]], side: int) -> Arrays:
     }
 
 
-def draw_figure(seed: int, side: int, families: Sequence[str] = TRAINING_FAMILIES) -> Arrays:
-    """One drawing in any style, (1, ...) each: pictures, parts and skeletons as in `Arrays`."""
+def draw_figure(
+    seed: int, side: int, families: Sequence[str] = TRAINING_FAMILIES, *, empty_share: float = 0.0
+) -> Arrays:
+    """One drawing in any style, (1, ...) each: pictures, parts and skeletons as in `Arrays`.
+
+    In `empty_share` of all seeds' drawings nobody is, and no keypoint is shown.
+    """
     rng = random.Random(seed)
     style = Style(rng.uniform(2.0, 7.0), rng.random() ** 0.5, rng.random())
     shot = make_shot(rng, make_pose(rng, families), style=style)
-    drawing = draw(make_character(rng), shot, side, side, parts=True)
+    character = make_character(rng)
+    if rng.random() < empty_share:
+        return {
+            "pictures": draw_empty(shot.scene, style, side, side)[None],
+            "parts": numpy.full((1, side, side), Part.SCENE, numpy.uint8),
+            "skeletons": numpy.zeros((1, 18, 3), numpy.float32),
+        }
+    drawing = draw(character, shot, side, side, parts=True)
     return {
         "pictures": drawing.picture[None],
         "parts": drawing.parts[None],

@@ -22,12 +22,9 @@ from .augmentation import Batch as Drawings
 from .denoiser import Conditions
 from .encoders import tokenize
 from .networks import PICTURE_PATCH
-from .pool import Entry, Pool
+from .pool import HELD_OUT_SEED, Entry, Pool
 from .poses import HELD_OUT_FAMILIES
 from .samples import CAPTIONS, SHAPES, UNCHANGED, draw_sample, read_texts
-
-HELD_OUT_SEED = 10**9
-"""The first seed of what is only looked at."""
 
 _REFERENCE_CHANGES = Augmentation(zoom=(0.85, 1.3), shift=0.08, turn=5, tint=0.05, plain=0.0)
 
@@ -113,7 +110,7 @@ class Lessons:
         """`seed` decides how references are changed."""
         self.device = device
         self.tokenizer = tokenizer
-        self._autoencoder = autoencoder
+        self.autoencoder = autoencoder
         self._generator = torch.Generator(device).manual_seed(seed)
         self._empty_prompt = tokenize(tokenizer, [""], device)
 
@@ -159,7 +156,7 @@ class Lessons:
     @torch.no_grad()
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Pictures of latents, -1 to 1, as large as those that were encoded."""
-        pictures = [self._autoencoder.decode(one[None].float(), return_dict=False)[0] for one in latents]
+        pictures = [self.autoencoder.decode(one[None].float(), return_dict=False)[0] for one in latents]
         size = [PICTURE_PATCH * side for side in latents.shape[2:]]
         return torch.nn.functional.interpolate(torch.cat(pictures), size=size, mode="area")
 
@@ -191,7 +188,7 @@ class Lessons:
             skeletons=(self._read_pixels(samples["skeleton_picture"]) + 1) / 2,
         )
         return Batch(
-            latents=self._autoencoder.encode(pictures),
+            latents=self.autoencoder.encode(pictures),
             parts=torch.from_numpy(samples["parts"]).to(self.device).long(),
             conditions=conditions,
             answers=torch.where(given[:, None], answers, NONE),

@@ -6,6 +6,7 @@ Knows the shapes of the networks; how they are trained is elsewhere.
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import torch
 from diffusers import ControlNetModel, EulerDiscreteScheduler, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from torch import nn
+
+from understudy.engines.toon_autoencoder import ToonAutoencoder
 
 CANVAS = 128
 """Side of the square canvas in pixels, as pipelines count it and skeletons are drawn; other shapes
@@ -32,6 +35,8 @@ SKELETON_CHANNELS = (16, 32, 32, 64)
 """Channels of the ControlNet's first layers; each but the first halves the skeleton picture."""
 IP_ADAPTER = Path("ip_adapter") / "ip_adapter.safetensors"
 """Where in a checkpoint the IP-Adapter lies."""
+LATENTS = "latents.txt"
+"""The file beside a denoiser's networks that tells which autoencoder's latents it draws."""
 TOLD_SIZE = (CANVAS, CANVAS)
 """The size conditioning of every picture."""
 
@@ -190,3 +195,12 @@ def _fresh_ip_adapter(unet: UNet2DConditionModel) -> dict[str, dict[str, torch.T
 
 def _plain(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return tensor.detach().to("cpu", dtype).contiguous()
+
+
+def digest_latents(autoencoder: ToonAutoencoder) -> str:
+    """What tells an autoencoder's latents from those of another: a digest of all but its decoder."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(autoencoder.state_dict().items()):
+        if not name.startswith("decoder."):
+            digest.update(name.encode() + tensor.half().cpu().numpy().tobytes())
+    return digest.hexdigest()

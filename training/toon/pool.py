@@ -29,6 +29,9 @@ from numpy.typing import NDArray
 Entry = dict[str, NDArray[Any]]
 """Arrays by name; of a pool's entries each has the same names, shapes and types."""
 
+HELD_OUT_SEED = 10**9
+"""The first seed of what trainings are measured on. A pool's own are spread over 63 bits: that one of
+them is among a few hundred numbers from here on does not happen."""
 NICENESS = 10
 """Rendering gives way to training where both want a core."""
 
@@ -172,7 +175,7 @@ class Pool:
         return taken
 
     def close(self) -> None:
-        """End the processes and give the memory back."""
+        """End the processes. The memory is given back when nothing holds the pool any more."""
         for process in self._processes:
             with contextlib.suppress(BrokenPipeError):
                 process.stdin.close()

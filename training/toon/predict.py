@@ -25,7 +25,9 @@ from .denoiser import Denoiser
 from .lessons import Lessons
 from .pool import Entry
 from .samples import draw_sample
+from .sitting import begin, find_step_seed
 from .train_denoiser import load_denoiser
+from .trainer import BUILD, in_precision
 
 FIRST_SEED = 3 * 10**9
 STEPS = 10
@@ -37,16 +39,17 @@ _GUIDANCE_SCALES = (1.5, 3.0, 5.0)
 def main() -> None:
     """Predict as the command line says."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--denoiser", type=Path, default=Path("build/toon/denoiser/networks"))
-    parser.add_argument("--autoencoder", type=Path, default=Path("build/toon/autoencoder/model"))
-    parser.add_argument("--file", type=Path, default=Path("build/toon/predictions.safetensors"))
+    parser.add_argument("--denoiser", type=Path, default=BUILD / "denoiser" / "networks")
+    parser.add_argument("--autoencoder", type=Path, default=BUILD / "autoencoder" / "model")
+    parser.add_argument("--file", type=Path, default=BUILD / "predictions.safetensors")
     parser.add_argument("--count", type=int, default=3000)
     parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--threads", type=int, default=0, help="torch's; 0: its own choice")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes that draw samples")
     options = parser.parse_args()
     set_verbosity_error()
-    torch.set_flush_denormal(True)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = begin(options)
     denoiser, tokenizer = load_denoiser(options.denoiser)
     lessons = Lessons(
         ToonAutoencoder.from_pretrained(options.autoencoder).eval().to(device),
@@ -55,10 +58,10 @@ def main() -> None:
         device=device,
     )
     seeds = list(range(FIRST_SEED, FIRST_SEED + options.count))
-    with ProcessPoolExecutor(options.workers, get_context("spawn")) as executor:
+    with ProcessPoolExecutor(options.workers, get_context("spawn")) as executor, in_precision(device):
         drawn = executor.map(partial(draw_sample, changed_share=0.0), seeds, chunksize=options.batch)
         latents = [
-            predict_latents(denoiser.to(device), lessons, batch, seed=number)
+            predict_latents(denoiser.to(device), lessons, batch, seed=find_step_seed(options.seed, number))
             for number, batch in enumerate(_gather(drawn, options.batch))
         ]
     options.file.parent.mkdir(parents=True, exist_ok=True)

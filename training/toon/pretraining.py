@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from transformers import CLIPTextModelWithProjection, CLIPVisionModelWithProjection
 
-from .attributes import NAMES, find_shown_colours, hide_unseen, measure_parts, tell_apart
+from .attributes import NAMES, NONE, find_shown_colours, hide_unseen, measure_parts, tell_apart
 from .augmentation import Augmentation, Batch, augment
 from .encoders import encode_pictures, encode_texts
 from .groups import GROUP
@@ -58,25 +58,43 @@ def prepare_pictures(
     shares = measure_parts(batch.parts)
     answers = tensors["answers"].long()
     attributes = hide_unseen(answers[:, : len(NAMES)], shares)
-    expression = torch.where(shares[:, _FACE_PARTS].sum(dim=1) > 0, answers[:, len(NAMES)], -1)
+    expression = torch.where(shares[:, _FACE_PARTS].sum(dim=1) > 0, answers[:, len(NAMES)], NONE)
     answers = torch.cat([attributes, expression[:, None], answers[:, len(NAMES) + 1 :]], dim=1)
     return PictureBatch(batch.pictures, batch.parts, answers, tensors["colours"])
 
 
-class ImagePretraining(nn.Module):
-    """The image encoder, and all that reads it."""
+class IdentityTraining(nn.Module):
+    """The image encoder, learning to tell characters apart."""
 
     def __init__(self, encoder: CLIPVisionModelWithProjection) -> None:
         super().__init__()
-        width = encoder.config.hidden_size
         self.encoder = encoder
-        self.state_reader = StateReader(width, ANSWERS | COLOURS)
-        self.pooled_reader = PooledReader(width, ANSWERS | COLOURS)
-        self.patch_reader = PatchReader(width)
         self.sharpness = nn.Parameter(torch.tensor(math.log(10.0)))
 
     def forward(self, batch: PictureBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """The loss of a batch, and its parts for the log."""
+        """The loss of a batch of groups, and its parts for the log."""
+        loss = self.contrast(encode_pictures(self.encoder, batch.pictures)[1], batch.answers)
+        return loss, {"identity": loss}
+
+    def contrast(self, identities: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
+        """How badly the drawings of groups find the other one of their character."""
+        same = _find_same(len(identities), identities.device)
+        apart = tell_apart(answers[:, : len(NAMES)]) & ~same
+        return contrast_identities(identities, same, apart, self.sharpness.exp())
+
+
+class ImagePretraining(IdentityTraining):
+    """The image encoder, and all that reads it."""
+
+    def __init__(self, encoder: CLIPVisionModelWithProjection) -> None:
+        super().__init__(encoder)
+        width = encoder.config.hidden_size
+        self.state_reader = StateReader(width, ANSWERS | COLOURS)
+        self.pooled_reader = PooledReader(width, ANSWERS | COLOURS)
+        self.patch_reader = PatchReader(width)
+
+    def forward(self, batch: PictureBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The loss of a batch of groups, and its parts for the log."""
         tokens, identities = encode_pictures(self.encoder, batch.pictures)
         shown = find_shown_colours(batch.answers)
         losses = {}
@@ -88,10 +106,7 @@ class ImagePretraining(nn.Module):
             losses[f"{name}_colours"] = score_colours(values, batch.colours, shown)
         parts, thumbnails = self.patch_reader(tokens[:, 1:])
         losses["parts"], losses["thumbnails"] = score_patches(parts, thumbnails, batch.pictures, batch.parts)
-        same = _find_same(len(identities), identities.device)
-        losses["identity"] = contrast_identities(
-            identities, same, tell_apart(batch.answers[:, : len(NAMES)]) & ~same, self.sharpness.exp()
-        )
+        losses["identity"] = self.contrast(identities, batch.answers)
         return sum(_WEIGHTS[name] * loss for name, loss in losses.items()), losses
 
 

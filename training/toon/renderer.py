@@ -29,6 +29,8 @@ from .scene import Scene, draw_scene, draw_seat, draw_shadow, make_scene
 FRAMINGS = ("whole", "upper", "close")
 
 _SEATED = "sit"
+_EMPTY_GROUND = 0.9
+"""Where the ground is where nobody stands on it, of the height."""
 _AIRBORNE = {"jump", "star_jump", "leap", "fly", "fall", "skip"}
 _HANDS = {
     "wave": "open", "point": "point", "point_up": "point", "thumbs_up": "thumb", "guard": "fist",
@@ -144,6 +146,15 @@ def draw(
     if parts:
         part_map = _draw_layer(body, shot, place, (left, top, wide, high), parts=True)[:, :, 0].copy()
     return Drawing(painted, _place_skeleton(body, place, left, top, width, height), part_map)
+
+
+def draw_empty(scene: Scene, style: Style, width: int, height: int) -> NDArray[np.uint8]:
+    """A scene in which nobody is, (height, width, 3)."""
+    pixels = np.zeros((height, width, 4), np.uint8)
+    canvas = skia.Surface(pixels, colorType=skia.kRGBA_8888_ColorType).getCanvas()
+    ink = Ink(canvas, style.line_width, shading=style.shading, line_darkness=style.line_darkness)
+    draw_scene(ink, scene, width, height, _EMPTY_GROUND * height)
+    return pixels[:, :, :3].copy()
 
 
 class _Placement:

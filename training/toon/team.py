@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
@@ -20,10 +21,16 @@ from torch import distributed, multiprocessing
 
 
 def work_together(work: Callable[[argparse.Namespace], None], options: argparse.Namespace) -> None:
-    """Do `work` in `options.processes` processes; in this one where that is 1."""
+    """Do `work` in `options.processes` processes; in this one where that is 1.
+
+    Raises:
+        SystemExit: several are asked for on a GPU.
+    """
     if options.processes == 1:
         work(options)
         return
+    if torch.cuda.is_available():
+        sys.exit("a GPU is trained by one process: --processes 1")
     with tempfile.TemporaryDirectory() as folder:
         arguments = (work, options, Path(folder) / "meeting")
         multiprocessing.spawn(_join, arguments, nprocs=options.processes)

@@ -2,7 +2,8 @@
 
 It begins with linear latents that need no training, and learns what lines, eyes and patterns need
 beside them; the decoder learns to draw clean pictures of latents with errors in them. With
-`--predictions` only the decoder goes on learning, from the latents that a denoiser predicted.
+`--predictions` only the decoder of `--model` goes on learning, from the latents that a denoiser
+predicted, in a folder of its own.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import copy
 from functools import partial
 from pathlib import Path
 
-import numpy
 import torch
 from safetensors.torch import load_file
 
@@ -20,7 +20,7 @@ from understudy.engines.toon_autoencoder import ToonAutoencoder
 
 from .crops import CANVAS, draw_crop, draw_whole, stack_entries
 from .muon import Muon
-from .pool import Entry, Pool
+from .pool import HELD_OUT_SEED, Entry
 from .reconstruction import (
     CropBatch,
     Reconstruction,
@@ -30,10 +30,9 @@ from .reconstruction import (
     prepare_crops,
     prepare_pictures,
 )
-from .trainer import Trainer, add_training_options
+from .sitting import begin, find_step_seed, learn_from_pool
+from .trainer import BUILD, Trainer, add_training_options
 
-HELD_OUT_SEED = 10**9
-"""The first seed of what is measured on; training never comes so far."""
 HELD_OUT = 16
 FITTED = 400
 """Pictures that the linear part is fitted to, and that tell the latents' mean and deviation."""
@@ -43,14 +42,10 @@ _FITTED_SEED = 2 * 10**9
 def main() -> None:
     """Train as the command line says."""
     options = _read_options()
-    torch.set_flush_denormal(True)
-    torch.manual_seed(options.seed)
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = begin(options)
     predicted, picture_seeds = read_predictions(options.predictions) if options.predictions else (None, None)
-    fitted = draw_fitted(FITTED).to(device)
-    if predicted is None:
+    fitted = draw_fitted(FITTED).to(device) if predicted is None else None
+    if fitted is not None:
         autoencoder = ToonAutoencoder().to(device)
         fit_patches(autoencoder, fitted)
     else:
@@ -63,33 +58,24 @@ def main() -> None:
         decoder_only=predicted is not None,
         compiled=options.compile,
     )
-    resumed = trainer.resume()
+    resumed = trainer.resume(frozen_are_given=predicted is not None)
     trainer.log("start", {"resumed": resumed, "batch": options.batch, "device": str(device)})
     held_out = stack_entries([draw_whole(HELD_OUT_SEED + number) for number in range(HELD_OUT)])
-    make_entry = partial(draw_crop, side=options.side, picture_seeds=picture_seeds)
-    seed = options.seed + trainer.step
-    rng = numpy.random.default_rng(seed)
-    with Pool(make_entry, options.pool, workers=options.workers, seed=seed, refresh=options.refresh) as pool:
-        pool.wait(0.25)
-        measured = trainer.seconds
-        until = trainer.seconds + 60 * options.sitting_minutes
-        trainer.rest()
-        while trainer.progress < 1 and trainer.seconds < until:
-            take_step(trainer, prepare_crops(pool.take(rng, options.batch), device, predicted), options.seed)
-            if trainer.seconds - measured > 60 * options.measure_every:
-                measured = trainer.seconds
-                keep(trainer, fitted, held_out)
-    keep(trainer, fitted, held_out)
+    learn_from_pool(
+        trainer,
+        options,
+        partial(draw_crop, side=options.side, picture_seeds=picture_seeds),
+        lambda taken: take_step(trainer, prepare_crops(taken, device, predicted), options.seed),
+        lambda: keep(trainer, fitted, held_out),
+        count=options.batch,
+    )
 
 
 def read_predictions(path: Path) -> tuple[torch.Tensor, list[int]]:
     """Latents (n, channels, h, w) that a denoiser predicted, and the seeds of the pictures that they
-    should be of (`crops.make_picture`): `latents` and `seeds` of a .safetensors or .npz file."""
-    if path.suffix == ".safetensors":
-        tensors = load_file(path)
-        return tensors["latents"], tensors["seeds"].tolist()
-    with numpy.load(path) as arrays:
-        return torch.from_numpy(arrays["latents"]), arrays["seeds"].tolist()
+    should be of (`crops.make_picture`): what `predict` wrote."""
+    tensors = load_file(path)
+    return tensors["latents"], tensors["seeds"].tolist()
 
 
 def make_trainer(
@@ -127,7 +113,7 @@ def make_trainer(
 
 def take_step(trainer: Trainer, batch: CropBatch, seed: int) -> None:
     """Learn from one batch; the errors in its latents are the same for the same step and seed."""
-    generator = torch.Generator().manual_seed((seed << 32) + trainer.step)
+    generator = torch.Generator().manual_seed(find_step_seed(seed, trainer.step))
     with trainer.in_precision():
         loss, figures = trainer.network(batch, generator)
     trainer.descend(loss, figures)
@@ -139,30 +125,35 @@ def draw_fitted(count: int) -> torch.Tensor:
     return prepare_pictures(drawn["canvases"], torch.device("cpu"))
 
 
-def keep(trainer: Trainer, fitted: torch.Tensor, held_out: Entry) -> None:
-    """Write the checkpoint, the autoencoder with averaged weights, its figures and a sheet."""
+def keep(trainer: Trainer, fitted: torch.Tensor | None, held_out: Entry) -> None:
+    """Write the checkpoint, the autoencoder with averaged weights, its figures and a sheet.
+
+    The latents' mean and deviation are those of `fitted` pictures; without these they stay.
+    """
     trainer.save()
     with trainer.averaged() as network:
         finished = copy.deepcopy(network.autoencoder)
     with torch.no_grad():
-        if network.learns_latents:
+        if fitted is not None:
             finished.set_statistics(torch.cat([finished.encode(some) for some in fitted.split(50)]))
     finished.save_pretrained(trainer.folder / "model")
     trainer.log("held out", measure_reconstruction(finished, held_out))
     sheet = draw_reconstructions(finished, held_out)
     sheet.save(trainer.folder / f"sheet_{trainer.step:07d}.png")
-    trainer.rest()
 
 
 def _read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     add_training_options(
-        parser, "autoencoder", batch=8, learning_rate=3e-3, pool=2000, refresh=12.0, measure_every=10.0
+        parser, None, batch=8, learning_rate=3e-3, pool=2000, refresh=12.0, measure_every=10.0
     )
     parser.add_argument("--predictions", type=Path, help="go on with the decoder from these latents")
-    parser.add_argument("--model", type=Path, default=Path("build/toon/autoencoder/model"))
+    parser.add_argument("--model", type=Path, default=BUILD / "autoencoder" / "model")
     parser.add_argument("--side", type=int, default=CANVAS // 2, help="of a piece, pixels of the canvas")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.folder is None:
+        options.folder = BUILD / ("decoder" if options.predictions else "autoencoder")
+    return options
 
 
 if __name__ == "__main__":

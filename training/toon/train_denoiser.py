@@ -25,14 +25,17 @@ from .lessons import Batch, Drops, Lessons, Samples
 from .muon import Muon
 from .networks import (
     IP_ADAPTER,
+    LATENTS,
     add_ip_adapter,
+    digest_latents,
     load_ip_adapter_weights,
     save_ip_adapter,
     strip_ip_adapter,
 )
 from .samples import choose_shape
+from .sitting import begin, count_time, find_step_seed
 from .team import add_processes_option, number_process, wait_for_all, work_together
-from .trainer import Trainer, add_training_options
+from .trainer import BUILD, Trainer, add_training_options
 
 MEASURE_EVERY_MINUTES = 15
 """Training minutes from one sample grid and checkpoint to the next."""
@@ -50,12 +53,9 @@ def main() -> None:
 def train(options: argparse.Namespace) -> None:
     """Train in this process, which may be one of a team."""
     set_verbosity_error()
-    torch.manual_seed(options.seed)
-    torch.set_flush_denormal(True)
-    if options.threads or options.processes > 1:
-        torch.set_num_threads(options.threads or 1)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.backends.cuda.matmul.allow_tf32 = True
+    if options.processes > 1 and not options.threads:
+        options.threads = 1
+    device = begin(options)
     text_encoder, tokenizer = load_text_encoder(options.encoders)
     denoiser = Denoiser(text_encoder, load_image_encoder(options.encoders))
     denoiser.requires_grad_(True).to(device).train()
@@ -70,7 +70,7 @@ def train(options: argparse.Namespace) -> None:
     resumed = trainer.resume()
     if options.compile:
         denoiser.compile_networks()
-    seed = (options.seed + number_process() << 32) + trainer.step
+    seed = find_step_seed(options.seed + number_process(), trainer.step)
     lessons = Lessons(
         ToonAutoencoder.from_pretrained(options.autoencoder).eval().to(device),
         tokenizer,
@@ -83,27 +83,23 @@ def train(options: argparse.Namespace) -> None:
         refresh=options.refresh / options.processes,
         seed=seed,
     )
-    trainer.log("start", {"resumed": resumed, "batch": options.batch, "device": str(device)})
+    told = {"batch": options.batch, "processes": options.processes, "device": str(device)}
+    trainer.log("start", {"resumed": resumed, **told})
     examples = lessons.hold_out(12)
     generator = torch.Generator().manual_seed(seed)
     rng = numpy.random.default_rng(seed)
     # A team takes batches of one shape at a time, which take equally long.
     shapes = numpy.random.default_rng(trainer.step)
-    measured_at = trainer.seconds
-    until = trainer.seconds + 60 * options.sitting_minutes
-    trainer.rest()
     with samples:
         samples.wait(0.05)
-        trainer.rest()
-        while trainer.progress < 1 and trainer.seconds < until:
+        for is_time_to_measure in count_time(trainer, options):
             batch = lessons.teach(samples.take(rng, options.batch, choose_shape(shapes)), rng, Drops())
             with trainer.in_precision(), torch.compiler.set_stance(choose_stance(batch)):
                 loss, figures = denoiser.measure_loss(
                     batch.latents, batch.parts, batch.conditions, batch.answers, generator
                 )
             trainer.descend(loss, figures)
-            if trainer.seconds - measured_at > 60 * options.measure_every:
-                measured_at = trainer.seconds
+            if is_time_to_measure():
                 measure(trainer, lessons, examples)
     measure(trainer, lessons, examples)
 
@@ -177,12 +173,14 @@ def draw_grid(denoiser: Denoiser, lessons: Lessons, examples: Batch, path: Path)
 
 
 def save_networks(denoiser: Denoiser, lessons: Lessons, folder: Path) -> None:
-    """Write the networks as diffusers and transformers lay them out, in full precision."""
+    """Write the networks as diffusers and transformers lay them out, in full precision, and which
+    latents they draw."""
     strip_ip_adapter(denoiser.unet).save_pretrained(folder / "unet")
     denoiser.controlnet.save_pretrained(folder / "controlnet")
     save_ip_adapter(denoiser.unet, folder / IP_ADAPTER)
     save_text_encoder(denoiser.text_encoder, lessons.tokenizer, folder)
     save_image_encoder(denoiser.image_encoder, folder)
+    (folder / LATENTS).write_text(digest_latents(lessons.autoencoder) + "\n")
 
 
 def load_denoiser(folder: Path) -> tuple[Denoiser, CLIPTokenizer]:
@@ -209,8 +207,8 @@ def _read_options() -> argparse.Namespace:
         measure_every=MEASURE_EVERY_MINUTES,
     )
     add_processes_option(parser)
-    parser.add_argument("--autoencoder", type=Path, default=Path("build/toon/autoencoder/model"))
-    parser.add_argument("--encoders", type=Path, default=Path("build/toon/encoders"))
+    parser.add_argument("--autoencoder", type=Path, default=BUILD / "autoencoder" / "model")
+    parser.add_argument("--encoders", type=Path, default=BUILD / "encoders")
     parser.add_argument("--average-decay", type=float, default=0.999)
     return parser.parse_args()
 

@@ -10,25 +10,25 @@ from collections.abc import Sequence
 from copy import deepcopy
 from functools import partial
 
-import numpy
 import torch
 
 from understudy.engines.toon_detector import ToonDetector
 
-from .detection import DetectorTraining, measure_detector, prepare_figures
+from .detection import DetectorTraining, measure_detector, measure_empty, prepare_figures
 from .groups import Arrays, draw_figure, join_arrays, join_groups
 from .muon import Muon
-from .pool import Pool
+from .pool import HELD_OUT_SEED
 from .poses import HELD_OUT_FAMILIES, TRAINING_FAMILIES
-from .trainer import Trainer, add_training_options, count_time
+from .sitting import begin, find_step_seed, learn_from_pool
+from .trainer import Trainer, add_training_options
 
-HELD_OUT_SEED = 10**9
-"""The first seed of what is measured on; training never comes so far."""
+EMPTY_SHARE = 0.05
+"""Of the drawings: in how many nobody is."""
 
 
 def learn_figures(trainer: Trainer, arrays: Arrays, seed: int) -> None:
     """Take a step on drawings, changed as seed and step decide."""
-    generator = torch.Generator(trainer.device).manual_seed(seed + trainer.step)
+    generator = torch.Generator(trainer.device).manual_seed(find_step_seed(seed, trainer.step))
     with trainer.in_precision():
         loss, figures = trainer.network(prepare_figures(arrays, trainer.device, generator))
     trainer.descend(loss, figures)
@@ -36,7 +36,7 @@ def learn_figures(trainer: Trainer, arrays: Arrays, seed: int) -> None:
 
 def start_trainer(network: DetectorTraining, options: argparse.Namespace) -> Trainer:
     """A trainer of the detector, gone on with where its folder has a checkpoint."""
-    network.to("cuda" if torch.cuda.is_available() else "cpu", memory_format=torch.channels_last).train()
+    network.to(memory_format=torch.channels_last).train()
     outside = ("stem", "head", "position")
     plain = [weight for name, weight in network.named_parameters() if any(part in name for part in outside)]
     trainer = Trainer(
@@ -55,11 +55,7 @@ def start_trainer(network: DetectorTraining, options: argparse.Namespace) -> Tra
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train as the command line says."""
     options = _read_options(arguments)
-    torch.set_flush_denormal(True)
-    torch.manual_seed(options.seed)
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    detector = ToonDetector()
+    detector = ToonDetector().to(begin(options))
     side = detector.config.side
     trainer = start_trainer(DetectorTraining(detector), options)
     held_out = {
@@ -68,31 +64,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         for name, families in (("characters", TRAINING_FAMILIES), ("families", HELD_OUT_FAMILIES))
     }
+    empty = join_arrays([draw_figure(HELD_OUT_SEED + number, side, empty_share=1.0) for number in range(100)])
 
     def keep() -> None:
         trainer.save()
         with trainer.averaged() as network:
             for name, arrays in held_out.items():
                 trainer.log(f"held-out {name}", measure_detector(network.detector, arrays))
+            trainer.log("held-out empty scenes", {"somebody": measure_empty(network.detector, empty)})
             deepcopy(network.detector).half().save_pretrained(options.folder / "model")
-        trainer.rest()
 
-    rng = numpy.random.default_rng((options.seed, trainer.step))
-    draw_one = partial(draw_figure, side=side)
-    pool = Pool(
-        draw_one,
-        options.pool,
-        workers=options.workers,
-        seed=options.seed + trainer.step,
-        refresh=options.refresh,
+    learn_from_pool(
+        trainer,
+        options,
+        partial(draw_figure, side=side, empty_share=EMPTY_SHARE),
+        lambda taken: learn_figures(trainer, join_groups(taken), options.seed),
+        keep,
+        count=options.batch,
     )
-    with pool:
-        pool.wait(0.25)
-        for is_time_to_measure in count_time(trainer, options.sitting_minutes, options.measure_every):
-            learn_figures(trainer, join_groups(pool.take(rng, options.batch)), options.seed)
-            if is_time_to_measure():
-                keep()
-    keep()
 
 
 def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -5,7 +5,8 @@ in `--folder` for its checkpoint and log; the encoders themselves lie in `--fold
 pipeline's layout.
 
 The denoiser changes the image encoder. `identity --model FOLDER` afterwards trains what it leaves
-alone, the layer after the states that it reads: what tells characters apart.
+alone, the layer after the states that it reads: what tells characters apart. It goes into a folder of
+its own (`build/toon/identity`), and begins anew, in a new one, when the denoiser has gone on.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from .character import EXPRESSIONS, change_character, make_character
 from .encoders import (
     build_image_encoder,
     build_text_encoder,
+    list_identity_weights,
     load_image_encoder,
     save_image_encoder,
     save_text_encoder,
@@ -35,14 +37,12 @@ from .encoders import (
 from .groups import GROUP, Arrays, draw_group, draw_lineup, join_arrays, join_groups
 from .measures import measure_identity, measure_prompts, measure_reading
 from .muon import Muon
-from .pool import Pool
+from .pool import HELD_OUT_SEED
 from .poses import VIEWS, make_pose
-from .pretraining import ImagePretraining, TextPretraining, prepare_pictures
+from .pretraining import IdentityTraining, ImagePretraining, TextPretraining, prepare_pictures
+from .sitting import begin, count_time, find_step_seed, learn_from_pool
 from .tokenizer import make_tokenizer
-from .trainer import Trainer, add_training_options, count_time
-
-HELD_OUT_SEED = 10**9
-"""The first seed of what is measured on; training never comes so far."""
+from .trainer import BUILD, Trainer, add_training_options
 
 _ORDER_SHARE = 0.35
 """Of the prompts that the text encoder learns from: orders that change one thing."""
@@ -51,53 +51,46 @@ _ORDER_SHARE = 0.35
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train as the command line says."""
     options = _read_options(arguments)
-    torch.set_flush_denormal(True)
-    torch.manual_seed(options.seed)
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    device = begin(options)
     if options.encoder == "text":
-        train_text(options)
+        train_text(options, device)
     elif options.encoder == "image":
-        train_image(build_image_encoder(), options)
+        train_image(ImagePretraining(build_image_encoder()).to(device), options)
     else:
-        train_image(freeze_states(load_image_encoder(options.model)), options)
+        train_image(IdentityTraining(freeze_states(load_image_encoder(options.model))).to(device), options)
 
 
-def train_text(options: argparse.Namespace) -> None:
+def train_text(options: argparse.Namespace, device: torch.device) -> None:
     """Train the text encoder on captions and orders that are made up as it goes."""
     tokenizer = make_tokenizer()
-    trainer = start_trainer(TextPretraining(build_text_encoder(tokenizer)), options)
+    trainer = start_trainer(TextPretraining(build_text_encoder(tokenizer)).to(device), options)
 
     def keep(prompts: int) -> None:
         trainer.save()
         with trainer.averaged() as network:
             trainer.log("held out", measure_prompts(network, tokenizer, prompts, HELD_OUT_SEED))
             save_text_encoder(network.encoder, tokenizer, options.folder)
-        trainer.rest()
 
-    for is_time_to_measure in count_time(trainer, options.sitting_minutes, options.measure_every):
+    for is_time_to_measure in count_time(trainer, options):
         learn_prompts(trainer, tokenizer, options.batch, options.seed)
         if is_time_to_measure():
             keep(options.measured)
+            trainer.rest()
     keep(5 * options.measured)
 
 
 def freeze_states(encoder: CLIPVisionModelWithProjection) -> CLIPVisionModelWithProjection:
     """The encoder, of whose weights only those learn that the states before the last layer do not need."""
     encoder.requires_grad_(False)
-    for part in (
-        encoder.vision_model.encoder.layers[-1],
-        encoder.vision_model.post_layernorm,
-        encoder.visual_projection,
-    ):
-        part.requires_grad_(True)
+    for weight in list_identity_weights(encoder):
+        weight.requires_grad_(True)
     return encoder
 
 
-def train_image(encoder: CLIPVisionModelWithProjection, options: argparse.Namespace) -> None:
+def train_image(network: IdentityTraining, options: argparse.Namespace) -> None:
     """Train an image encoder on groups of drawings."""
-    side = encoder.config.image_size
-    trainer = start_trainer(ImagePretraining(encoder), options)
+    side = network.encoder.config.image_size
+    trainer = start_trainer(network, options)
     groups = join_arrays(
         [draw_group(HELD_OUT_SEED + number, side) for number in range(options.measured // GROUP)]
     )
@@ -106,26 +99,19 @@ def train_image(encoder: CLIPVisionModelWithProjection, options: argparse.Namesp
     def keep() -> None:
         trainer.save()
         with trainer.averaged() as network:
-            trainer.log("held out", measure_reading(network, groups) | measure_identity(network, lineups))
+            reads = isinstance(network, ImagePretraining)
+            read = measure_reading(network, groups) if reads else {}
+            trainer.log("held out", read | measure_identity(network, lineups))
             save_image_encoder(network.encoder, options.folder)
-        trainer.rest()
 
-    rng = numpy.random.default_rng((options.seed, trainer.step))
-    draw = partial(draw_group, side=side)
-    pool = Pool(
-        draw,
-        options.pool,
-        workers=options.workers,
-        seed=options.seed + trainer.step,
-        refresh=options.refresh,
+    learn_from_pool(
+        trainer,
+        options,
+        partial(draw_group, side=side),
+        lambda taken: learn_pictures(trainer, join_groups(taken), options.seed),
+        keep,
+        count=options.batch // GROUP,
     )
-    with pool:
-        pool.wait(0.25)
-        for is_time_to_measure in count_time(trainer, options.sitting_minutes, options.measure_every):
-            learn_pictures(trainer, join_groups(pool.take(rng, options.batch // GROUP)), options.seed)
-            if is_time_to_measure():
-                keep()
-    keep()
 
 
 def learn_prompts(trainer: Trainer, tokenizer: CLIPTokenizer, count: int, seed: int) -> None:
@@ -138,7 +124,7 @@ def learn_prompts(trainer: Trainer, tokenizer: CLIPTokenizer, count: int, seed: 
 
 def learn_pictures(trainer: Trainer, arrays: Arrays, seed: int) -> None:
     """Take a step on drawings, changed as seed and step decide."""
-    generator = torch.Generator(trainer.device).manual_seed(seed + trainer.step)
+    generator = torch.Generator(trainer.device).manual_seed(find_step_seed(seed, trainer.step))
     with trainer.in_precision():
         loss, figures = trainer.network(prepare_pictures(arrays, trainer.device, generator))
     trainer.descend(loss, figures)
@@ -169,7 +155,7 @@ def write_prompts(tokenizer: CLIPTokenizer, count: int, seed: str) -> tuple[torc
 
 def start_trainer(network: nn.Module, options: argparse.Namespace) -> Trainer:
     """A trainer of a network with an `encoder`, gone on with where its folder has a checkpoint."""
-    network.to("cuda" if torch.cuda.is_available() else "cpu").train()
+    network.train()
     learning = [weight for weight in network.parameters() if weight.requires_grad]
     inside = {id(weight) for weight in network.encoder.parameters() if weight.ndim == 2}
     inside -= {id(module.weight) for module in network.modules() if isinstance(module, nn.Embedding)}
@@ -186,7 +172,8 @@ def start_trainer(network: nn.Module, options: argparse.Namespace) -> Trainer:
     )
     if options.compile:
         network.encoder.compile(dynamic=False)
-    trainer.log("start", {"resumed": trainer.resume(), "batch": options.batch, "device": str(trainer.device)})
+    resumed = trainer.resume(frozen_are_given=options.encoder == "identity")
+    trainer.log("start", {"resumed": resumed, "batch": options.batch, "device": str(trainer.device)})
     return trainer
 
 
@@ -196,13 +183,16 @@ def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--model",
         type=Path,
-        default=Path("build/toon/denoiser/networks"),
+        default=BUILD / "denoiser" / "networks",
         help="where the image encoder is whose identities are trained",
     )
-    add_training_options(parser, "encoders", batch=32, learning_rate=2e-3, pool=8000, refresh=4.0)
+    add_training_options(parser, None, batch=32, learning_rate=2e-3, pool=8000, refresh=4.0)
     parser.add_argument("--measured", type=int, default=400, help="held-out drawings or prompts")
     parser.add_argument("--lineups", type=int, default=50, help="held-out characters to find among 50")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.folder is None:
+        options.folder = BUILD / ("identity" if options.encoder == "identity" else "encoders")
+    return options
 
 
 if __name__ == "__main__":

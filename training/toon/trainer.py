@@ -14,8 +14,8 @@ import shutil
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .team import average_tensors, number_process
 
+BUILD = Path("build/toon")
+"""Where trainings keep what they make, unless they are told."""
 LOG_EVERY = 50
 """Steps from one line of the log to the next; a line has the means of the steps between."""
 
@@ -45,20 +47,18 @@ class Trainer:
         network: nn.Module,
         folder: Path,
         *,
+        optimizer: torch.optim.Optimizer,
         learning_rate: float,
         minutes: float = math.inf,
         steps: int | None = None,
         warm_up_steps: int = 200,
-        weight_decay: float = 0.02,
-        second_moment_decay: float = 0.98,
         average_decay: float = 0.999,
         largest_gradient: float = 1.0,
-        optimizer: torch.optim.Optimizer | None = None,
     ) -> None:
         """`network` has every weight that is trained, the heads thrown away later included.
 
-        `optimizer` has these weights; without one it is AdamW. The learning rate is set here: a group
-        with a `rate_share` gets that share of it.
+        `optimizer` has these weights. The learning rate is set here: a group with a `rate_share` gets
+        that share of it.
         """
         self.network = network
         self.folder = folder
@@ -70,14 +70,7 @@ class Trainer:
         self._average_decay = average_decay
         self._largest_gradient = largest_gradient
         self._parameters = [weight for weight in network.parameters() if weight.requires_grad]
-        matrices = [weight for weight in self._parameters if weight.ndim > 1]
-        others = [weight for weight in self._parameters if weight.ndim <= 1]
-        self._optimizer = optimizer or torch.optim.AdamW(
-            [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}],
-            lr=learning_rate,
-            betas=(0.9, second_moment_decay),
-            fused=True,
-        )
+        self._optimizer = optimizer
         self._averages = [weight.detach().clone() for weight in self._parameters]
         self._sums: defaultdict[str, float] = defaultdict(float)
         self._sums_since = 0
@@ -101,17 +94,9 @@ class Trainer:
         warmth = min(1.0, (self.step + 1) / self._warm_up_steps)
         return self._learning_rate * warmth * (0.01 + 0.99 * (0.5 + 0.5 * math.cos(math.pi * self.progress)))
 
-    @contextmanager
-    def in_precision(self) -> Iterator[None]:
-        """What is computed within is in bfloat16 where the device has units for it: a GPU, or a CPU
-        with matrix tiles (AMX); elsewhere in full precision."""
-        on_cpu = self.device.type == "cpu"
-        has_units = not on_cpu or torch.cpu._is_amx_tile_supported()
-        # The CPU's fused attention does not use the tiles: plain products are five times as fast.
-        attention = SDPBackend.MATH if on_cpu and has_units else _ANY_ATTENTION
-        torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=has_units), sdpa_kernel(attention):
-            yield
+    def in_precision(self) -> AbstractContextManager[None]:
+        """What is computed within is in bfloat16 where the network's device has units for it."""
+        return in_precision(self.device)
 
     def descend(self, loss: torch.Tensor, figures: dict[str, torch.Tensor]) -> None:
         """Take one step down the gradient of `loss`, and note the figures for the log."""
@@ -169,18 +154,22 @@ class Trainer:
         torch.save(state, fresh)
         os.replace(fresh, self._checkpoint)
 
-    def resume(self) -> bool:
+    def resume(self, *, frozen_are_given: bool = False) -> bool:
         """Go on from the checkpoint in the folder; False where there is none.
 
+        `frozen_are_given`: weights that are not trained come from a training before, and not from this
+        one's beginning.
+
         Raises:
-            SystemExit: what is not trained is not what it was: another network was given.
+            SystemExit: the given weights are not those that this training began with.
         """
         if not self._checkpoint.exists():
             return False
         state = torch.load(self._checkpoint, map_location=self.device, weights_only=True)
-        for name, weight in self.network.named_parameters():
-            if not weight.requires_grad and not torch.equal(weight, state["network"][name]):
-                sys.exit(f"{self.folder} belongs to a training of another network; choose a new folder")
+        if frozen_are_given:
+            for name, weight in self.network.named_parameters():
+                if not weight.requires_grad and not torch.equal(weight, state["network"][name]):
+                    sys.exit(f"{self.folder} is a training of another network; choose a new folder")
         self.network.load_state_dict(state["network"])
         # The shares are the program's to choose, and not those of the sitting before.
         shares = [group.get("rate_share", 1.0) for group in self._optimizer.param_groups]
@@ -228,9 +217,22 @@ class Trainer:
             tensor.copy_(value)
 
 
+@contextmanager
+def in_precision(device: torch.device) -> Iterator[None]:
+    """What is computed within is in bfloat16 where the device has units for it: a GPU, or a CPU with
+    matrix tiles (AMX); elsewhere in full precision."""
+    on_cpu = device.type == "cpu"
+    has_units = not on_cpu or torch.cpu._is_amx_tile_supported()
+    # The CPU's fused attention does not use the tiles: plain products are five times as fast.
+    attention = SDPBackend.MATH if on_cpu and has_units else _ANY_ATTENTION
+    torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
+    with torch.autocast(device.type, torch.bfloat16, enabled=has_units), sdpa_kernel(attention):
+        yield
+
+
 def add_training_options(
     parser: argparse.ArgumentParser,
-    folder: str,
+    folder: str | None,
     *,
     batch: int,
     learning_rate: float,
@@ -238,8 +240,9 @@ def add_training_options(
     refresh: float,
     measure_every: float = 5.0,
 ) -> None:
-    """Give a training the options that all have, with its own defaults."""
-    parser.add_argument("--folder", type=Path, default=Path("build/toon") / folder)
+    """Give a training the options that all have, with its own defaults; `folder` lies in `BUILD`, and
+    where it is None the training chooses one."""
+    parser.add_argument("--folder", type=Path, default=folder and BUILD / folder)
     parser.add_argument("--minutes", type=float, required=True, help="the whole training, all sittings")
     parser.add_argument("--sitting-minutes", type=float, default=math.inf, help="stop after these")
     parser.add_argument("--measure-every", type=float, default=measure_every, help="minutes")
@@ -256,24 +259,3 @@ def add_training_options(
         default=sys.platform == "linux" and shutil.which("g++") is not None,
         help="fuse what is computed with a compiler; on by default where there is one",
     )
-
-
-def count_time(
-    trainer: Trainer, sitting_minutes: float, measure_every_minutes: float
-) -> Iterator[Callable[[], bool]]:
-    """Once for each step until the training or the sitting is over.
-
-    What it gives tells, asked after the step, whether it is time to measure.
-    """
-    measured = started = trainer.seconds
-
-    def is_time_to_measure() -> bool:
-        nonlocal measured
-        if trainer.seconds - measured < 60 * measure_every_minutes:
-            return False
-        measured = trainer.seconds
-        return True
-
-    trainer.rest()
-    while trainer.progress < 1 and trainer.seconds - started < 60 * sitting_minutes:
-        yield is_time_to_measure

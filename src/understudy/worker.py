@@ -316,7 +316,9 @@ class Worker:
         match error:
             case _Cancelled():
                 failed = TaskFailed(task.id, "cancelled", "The request was cancelled.")
-            case EngineError() | UnderstudyError():
+            case UnderstudyError():
+                failed = TaskFailed(task.id, error.code, error.message, error.field)
+            case EngineError():
                 failed = TaskFailed(task.id, error.code, error.message)
             case _:
                 # The exception's own words may quote the prompt; its place in the code does not.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
+import time
+from contextlib import suppress
 
 import pytest
 from PIL import Image
 
 from engines.tiny_classifier import write_classifier
-from service_client import SLUG, open_client, wait_for_end
+from service_client import SLUG, make_key, open_client, wait_for_end
 from understudy.parameters import MAX_SEED
 from understudy.pictures import read_provenance
 
@@ -57,15 +59,35 @@ def test_every_file_says_what_made_it(http, body, output_format):
     assert b"digitalsourcetype/trainedAlgorithmicMedia" in answer.content
 
 
-def test_a_blocked_picture_is_neither_kept_nor_shown(start_service, tmp_path, body):
-    tiny = write_classifier(tmp_path / "classifier")
-    service = start_service(
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return write_classifier(tmp_path_factory.mktemp("classifier"))
+
+
+@pytest.fixture
+def start_judging(start_service, tiny):
+    """Start a service that judges pictures."""
+    return lambda: start_service(
         engine="null",
         block_pictures=True,
         block_terms="acme",
         classifier_model=tiny.folder,
         classifier_threshold=tiny.threshold,
+        sweep_interval_seconds=0.2,
     )
+
+
+def until(condition):
+    """What a condition comes to, as soon as it is true."""
+    deadline = time.monotonic() + 60
+    while not (found := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return found
+
+
+def test_a_blocked_picture_is_neither_kept_nor_shown(start_judging, tiny, body):
+    service = start_judging()
     fine = {**body, "ip_image": _flat(tiny.harmless_colour), "seed": tiny.harmless_colour}
     with open_client(service) as http:
         answer = http.post(f"/v1/{SLUG}", json=fine)
@@ -91,9 +113,53 @@ def test_a_blocked_picture_is_neither_kept_nor_shown(start_service, tmp_path, bo
         # One of these two is white and one is black: the fine one does not stay either.
         sheet = http.post(f"/v1/{SLUG}", json={**fine, "seed": MAX_SEED, "num_images": 2})
         assert sheet.json()["code"] == "content_policy_violation"
-        files = [file.read_bytes() for file in (service.data_dir / "files").iterdir()]
-    # What was given has no provenance.
-    assert [data for data in files if read_provenance(data) is not None] == [answer.content]
+        # What was given has no provenance.
+        until(lambda: [data for data in _read_files(service) if read_provenance(data)] == [answer.content])
+
+
+def test_a_given_picture_is_its_account_s_alone_and_when_it_is_blocked_nobody_s(start_judging, tiny, body):
+    service = start_judging()
+    with (
+        open_client(service) as http,
+        open_client(service, make_key(service, "stranger")) as stranger,
+        open_client(service) as nobody,
+    ):
+        del nobody.headers["x-api-key"]
+        colours = [tiny.harmless_colour, tiny.blocked_colour]
+        uploads = http.post("/upload-asset", json={"data_urls": [_flat(colour) for colour in colours]})
+        fine, blocked = uploads.json()["file_urls"]
+        saved = http.post("/v1/characters", json={"name": "Ann", "ip_image": _flat(tiny.blocked_colour)})
+        given = [fine, blocked, saved.json()["url"]]
+        for url in given:
+            assert [client.get(url).status_code for client in (http, stranger, nobody)] == [200, 404, 401]
+            for path, sent in (
+                (f"/v1/{SLUG}", {"prompt": "a hero"}),
+                ("/v1/characters", {"name": "copy"}),
+            ):
+                answer = stranger.post(path, json={**sent, "ip_image": url})
+                assert (answer.status_code, answer.json()["code"]) == (400, "invalid_picture"), path
+        sent = {**body, "seed": tiny.harmless_colour}
+        drawn = http.post(f"/v1/{SLUG}", json={**sent, "ip_image": fine})
+        assert drawn.status_code == 200
+        output = http.get(drawn.headers["x-result-url"]).json()["output"]
+        before = len(_read_files(service))
+        for ip_image in (blocked, "character:Ann"):
+            told = http.post(f"/v1/{SLUG}", json={**sent, "ip_image": ip_image}).json()
+            assert told["error"].startswith("content_policy_violation (input): ")
+        assert [http.get(url).status_code for url in (*given, output)] == [200, 404, 404, 200]
+        assert nobody.get(output).status_code == 200
+        # The upload is swept; the character's goes with it.
+        until(lambda: len(_read_files(service)) == before - 1)
+        assert http.delete("/v1/characters/Ann").status_code == 200
+
+
+def _read_files(service):
+    """The bytes of every file that is kept."""
+    found = []
+    for file in (service.data_dir / "files").iterdir():
+        with suppress(FileNotFoundError):
+            found.append(file.read_bytes())
+    return found
 
 
 def _flat(colour: int) -> str:

@@ -111,11 +111,15 @@ class Drawn(msgspec.Struct, tag="drawn", frozen=True, kw_only=True):
 
 
 class TaskFailed(msgspec.Struct, tag="task_failed", frozen=True):
-    """From the worker: a task has no picture; `code` is stable, `cancelled` when it was asked to stop."""
+    """From the worker: a task has no picture; `code` is stable, `cancelled` when it was asked to stop.
+
+    `field` is the parameter at fault, if one is.
+    """
 
     task_id: str
     code: str
     message: str
+    field: str | None = None
 
 
 class Finished(msgspec.Struct, tag="finished", frozen=True):

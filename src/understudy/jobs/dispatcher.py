@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from sqlalchemy.exc import DBAPIError
 
 from ..blobs import BlobStore
-from ..content_policy import PromptPolicy
+from ..content_policy import ContentBlocked, PromptPolicy
 from ..errors import ServiceError, UnderstudyError
 from ..executors import Executor, RunMessage, WorkerLost
 from ..executors.messages import Drawn, Run, Starting, Step, TaskFailed
@@ -29,7 +29,8 @@ from ..meters import Meters
 from ..settings import Settings
 from .files import FileStore, delete_rowless
 from .held import HeldJob
-from .inputs import InputReader, must_fetch
+from .inputs import InputReader, list_files, must_fetch
+from .job import Job
 from .store import Store
 
 log = logging.getLogger(__name__)
@@ -336,7 +337,12 @@ class Dispatcher:
             if held.lost:
                 await self._let_go(held)
             elif held.failure is not None:
-                await self._fail(held, code=held.failure.code, error=held.failure.message)
+                await self._fail(
+                    held,
+                    code=held.failure.code,
+                    error=held.failure.message,
+                    refused=_list_refused(held.job, held.failure),
+                )
             else:
                 await self._complete(held)
         except (OSError, DBAPIError):
@@ -369,9 +375,9 @@ class Dispatcher:
             held.names = [name for name in held.names if name not in kept]
         await self._let_go(held)
 
-    async def _fail(self, held: HeldJob, *, code: str, error: str) -> None:
+    async def _fail(self, held: HeldJob, *, code: str, error: str, refused: Sequence[str] = ()) -> None:
         try:
-            ended = await self._store.fail(held.job, code=code, error=error)
+            ended = await self._store.fail(held.job, code=code, error=error, refused=refused)
         except DBAPIError:
             log.exception("job_not_failed", extra={"job": held.job.id})
             await self._give_back_later(held)
@@ -483,6 +489,13 @@ async def _settle(held: HeldJob) -> None:
     await asyncio.gather(*held.writes, return_exceptions=True)
     if held.recording is not None:
         await asyncio.wait({held.recording})
+
+
+def _list_refused(job: Job, failure: TaskFailed) -> list[str]:
+    """The files in the parameter whose picture is blocked."""
+    if failure.code != ContentBlocked.default_code or failure.field not in job.inputs:
+        return []
+    return list_files(job.inputs[failure.field])
 
 
 def _without_preview(image: dict[str, Any]) -> dict[str, Any]:

@@ -23,8 +23,8 @@ from .tables import files
 class StoredFile:
     """A file's row.
 
-    `kind` is output, preview (of an output, until its job's end), input, upload, character, or
-    deleted: kept for jobs only.
+    `kind` is output, preview (of an output, until its job's end), input, upload, character, deleted
+    (kept for jobs only) or refused (by the content policy: shown to nobody).
     """
 
     name: str
@@ -35,6 +35,11 @@ class StoredFile:
     created_at: float
     job_id: str | None = None
     expires_at: float | None = None
+
+    @property
+    def was_drawn(self) -> bool:
+        """Whether the service made it, so that the content policy has judged it."""
+        return self.kind in ("output", "preview")
 
 
 class FileStore:
@@ -96,7 +101,7 @@ class FileStore:
 
 _find = select(files).where(
     files.c.name == bindparam("name"),
-    files.c.kind != "deleted",
+    files.c.kind.not_in(("deleted", "refused")),
     or_(files.c.expires_at.is_(None), files.c.expires_at > bindparam("now")),
 )
 _insert = insert(files)
@@ -110,6 +115,19 @@ _expire = _of_job.values(expires_at=bindparam("now"))
 _keep_outputs = _of_job.values(
     expires_at=case(
         (files.c.kind == "output", bindparam("until", type_=Double)), else_=bindparam("now", type_=Double)
+    )
+)
+
+
+# A character has its pictures until it is changed or deleted.
+_refuse = (
+    update(files)
+    .where(files.c.name.in_(bindparam("names", expanding=True)))
+    .values(
+        expires_at=case(
+            (files.c.kind == "character", files.c.expires_at), else_=bindparam("now", type_=Double)
+        ),
+        kind="refused",
     )
 )
 
@@ -128,6 +146,12 @@ def expire_files(connection: Connection, job_id: str, now: float) -> None:
 def keep_outputs(connection: Connection, job_id: str, now: float, until: float | None) -> None:
     """Keep the pictures of a job and let go everything else, within the transaction that completes it."""
     connection.execute(_keep_outputs, {"of_job": job_id, "now": now, "until": until})
+
+
+def refuse_files(connection: Connection, names: Sequence[str], now: float) -> None:
+    """Show files to nobody any more and let them go, within a transaction; a character keeps its own."""
+    if names:
+        connection.execute(_refuse, {"names": list(names), "now": now})
 
 
 async def delete_rowless(files: FileStore, blobs: BlobStore, names: Sequence[str]) -> None:

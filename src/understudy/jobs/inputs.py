@@ -6,6 +6,7 @@ Untrusted bytes are never decoded here: the decoder's child does that.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 from ..blobs import BlobStore
@@ -49,8 +50,7 @@ class InputReader:
         """Pictures as the decoder leaves them, from where the job says they are."""
         if "url" in source:
             return [await self._decoder.decode(await self._fetcher.fetch(source["url"], name), name)]
-        files = source["files"] if "files" in source else [source["file"]]
-        return await asyncio.gather(*(self._read_file(file, source, name) for file in files))
+        return await asyncio.gather(*(self._read_file(file, source, name) for file in list_files(source)))
 
     async def _read_file(self, file: str, source: dict[str, Any], name: str) -> bytes:
         data = await self._blobs.get(file)
@@ -59,6 +59,13 @@ class InputReader:
                 f"The file given as {name} has expired; upload it again.", code="invalid_picture", field=name
             )
         return data if source.get("decoded") else await self._decoder.decode(data, name)
+
+
+def list_files(source: Mapping[str, Any]) -> list[str]:
+    """The names of the files that an input is in; none where it comes from elsewhere."""
+    if "url" in source:
+        return []
+    return source["files"] if "files" in source else [source["file"]]
 
 
 def must_fetch(job: Job) -> bool:

@@ -36,7 +36,7 @@ from ..errors import InsufficientCredits, RateLimited, UnderstudyError
 from . import statements
 from .ends import follow_ends
 from .events import ChangeFeed
-from .files import StoredFile, expire_files, insert_files, keep_outputs
+from .files import StoredFile, expire_files, insert_files, keep_outputs, refuse_files
 from .job import ENDED, Job, NewJob
 from .tables import files, jobs, waiting
 
@@ -318,10 +318,13 @@ class Store:
             self._mean = None
         return completed
 
-    async def fail(self, job: Job, *, code: str, error: str) -> bool:
-        """End a job FAILED. False when the lease is lost."""
+    async def fail(self, job: Job, *, code: str, error: str, refused: Sequence[str] = ()) -> bool:
+        """End a job FAILED. False when the lease is lost.
+
+        `refused` are the names of files that are to be shown to nobody from now on.
+        """
         values = {"code": code, "words": error}
-        return await self._end(job, statements.fail, values)
+        return await self._end(job, statements.fail, values, refused=refused)
 
     async def release(self, job: Job, *, count_attempt: bool) -> bool:
         """Give a job back to the queue, in its old turn. False when the lease is lost.
@@ -484,6 +487,7 @@ class Store:
         values: dict[str, Any],
         outputs: Sequence[StoredFile] = (),
         keep_until: float | None = None,
+        refused: Sequence[str] = (),
     ) -> bool:
         now = time.time()
         values = {**values, **_holder(job), "now": now}
@@ -500,6 +504,7 @@ class Store:
                 else:
                     expire_files(connection, job.id, now)
             insert_files(connection, outputs)
+            refuse_files(connection, refused, now)
             return True
 
         return await self.database.write(

@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from ..errors import InvalidRequest, NotAcceptable, NotFound
 from ..pictures import InlinePicture, parse_picture_text
-from .access import Caller, Running, refuse_while_stopping
+from .access import Caller, Running, authenticate, refuse_while_stopping
 from .bodies import base_url
 from .failures import describe_errors
 from .fields import parse_json
@@ -137,12 +137,20 @@ def _is_part(text: bytes, size: int) -> bool:
                 for kind in ("image/png", "image/jpeg", "image/webp")
             },
         },
-        **describe_errors(404),
+        **describe_errors(401, 404),
     },
 )
-async def read_file(name: Annotated[str, Path(max_length=64)], service: Running) -> Response:
-    """A picture; its address is its key, so that a browser can show it."""
+async def read_file(
+    name: Annotated[str, Path(max_length=64)], request: Request, service: Running
+) -> Response:
+    """A picture; its address is its key, so that a browser can show it.
+
+    Where pictures are judged, what was given, an upload or a character's, needs a key of its account.
+    """
     file = await service.files.find(name)
+    if file is not None and not service.may_show(file, None):
+        key = await authenticate(request)
+        file = file if service.may_show(file, key.account_id) else None
     path = service.blobs.folder / name if file is not None else None
     if file is None or path is None or not path.is_file():
         raise NotFound("There is no such file, or it has expired.", code="file_not_found")

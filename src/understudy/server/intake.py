@@ -245,7 +245,7 @@ async def _resolve_text(
         intake.inputs[name] = {"url": source.url}
         return
     file = await service.files.find_recent(own)
-    if file is None:
+    if file is None or not service.may_show(file, key.account_id):
         raise InvalidRequest(
             f"The file given as {name} does not exist here or has expired; upload it again.",
             code="invalid_picture",

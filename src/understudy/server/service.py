@@ -30,7 +30,7 @@ from ..jobs.characters import CharacterStore
 from ..jobs.deliverer import Deliverer
 from ..jobs.dispatcher import Dispatcher
 from ..jobs.events import ChangeFeed
-from ..jobs.files import FileStore
+from ..jobs.files import FileStore, StoredFile
 from ..jobs.inputs import InputReader
 from ..jobs.store import Store
 from ..jobs.sweeper import Sweeper
@@ -75,6 +75,13 @@ class Service:
     bad_keys: RateCounter | None
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     database_is_damaged: bool = False
+
+    def may_show(self, file: StoredFile, account_id: str | None) -> bool:
+        """Whether a picture may be shown to an account, or to anybody (None).
+
+        Where pictures are judged, one that was given is its account's alone: nobody has judged it yet.
+        """
+        return not self.settings.block_pictures or file.was_drawn or file.account_id == account_id
 
     def count_poll(self, name: str) -> dict[str, str] | None:
         """Count a poll by what is polled: headers for what is left; None where there is no limit.

@@ -28,6 +28,7 @@ from understudy.database import Database, migrate_database
 from understudy.jobs.events import ChangeFeed
 from understudy.jobs.files import StoredFile
 from understudy.jobs.job import Job, NewJob
+from understudy.jobs.retention import Retention
 from understudy.jobs.store import Store
 from understudy.parameters import Parameters
 
@@ -170,8 +171,8 @@ async def measure_store(data_dir: Path, times: Times) -> None:
         "count_ahead, a look at the queue that many share": lambda: look_anew().count_ahead(last, 1.0),
         "count_by_status": store.count_by_status,
         "mean_seconds": lambda: look_anew().mean_seconds(),
-        "expire_waiting, none is due": lambda: store.expire_waiting(0),
-        "forget_ended, none is due": lambda: store.forget_ended(0),
+        "expire_waiting, none is due": lambda: Retention(store).expire_waiting(0),
+        "forget_ended, none is due": lambda: Retention(store).forget_ended(0),
     }
     for status in (None, "QUEUED", "COMPLETED", "FAILED"):
         words = f"list_history, a page{f' of {status}' if status else ''}"

@@ -24,6 +24,7 @@ from understudy.accounts.credits import CreditStore
 from understudy.accounts.idempotency import AnsweredBefore, IdempotencyKey
 from understudy.errors import Conflict, InsufficientCredits, InvalidRequest
 from understudy.jobs.job import Job, NewJob
+from understudy.jobs.retention import Retention
 
 HISTORIES = 10 + int(40 * float(os.environ.get("CHAOS_MINUTES", "0")))
 """How many are tried; `make chaos` asks for many more."""
@@ -246,7 +247,10 @@ class LedgerMachine(MortalStore):
             for known in waiting:
                 known.end = "FAILED"
 
-        assert self.change(self.store.expire_waiting(time.time() + 1), happens) in (DIED, len(waiting))
+        assert self.change(Retention(self.store).expire_waiting(time.time() + 1), happens) in (
+            DIED,
+            len(waiting),
+        )
 
     @rule()
     def free_leases(self):
@@ -264,7 +268,7 @@ class LedgerMachine(MortalStore):
                 del self.known[job_id]
                 self.gone.append(known)
 
-        assert self.change(self.store.forget_ended(time.time() + 1), happens) in (DIED, len(ended))
+        assert self.change(Retention(self.store).forget_ended(time.time() + 1), happens) in (DIED, len(ended))
 
     @invariant()
     def the_ledger_adds_up(self):
@@ -318,7 +322,7 @@ async def test_what_is_held_counts_as_given_and_comes_back(store, key):
     with pytest.raises(InvalidRequest, match="no more than 1000000000000 in all"):
         await credits.grant(key.account_id, 5)
     assert (await store.cancel(jobs[0].id, key.account_id))[1]
-    assert await store.expire_waiting(time.time() + 1) == 1
+    assert await Retention(store).expire_waiting(time.time() + 1) == 1
     assert await credits.read_balance(key.account_id) == most
     assert await credits.grant(key.account_id, -5) == most - 5
     assert await credits.grant(key.account_id, 5) == most

@@ -19,6 +19,7 @@ from mortal_store import DIED, LIVES, MortalStore
 from understudy.errors import RateLimited
 from understudy.jobs.files import StoredFile
 from understudy.jobs.job import Job, NewJob
+from understudy.jobs.retention import Retention
 from understudy.jobs.store import Submitted
 
 HISTORIES = 15 + int(40 * float(os.environ.get("CHAOS_MINUTES", "0")))
@@ -382,7 +383,7 @@ class StoreMachine(MortalStore):
             for known in expired:
                 known.finish("expired")
 
-        assert self.change(self.store.expire_waiting(before), happens) in (DIED, len(expired))
+        assert self.change(Retention(self.store).expire_waiting(before), happens) in (DIED, len(expired))
 
     @precondition(lambda self: any(known.end for known in self.known.values()))
     @rule(limit=st.integers(1, 3))
@@ -397,7 +398,10 @@ class StoreMachine(MortalStore):
             for job_id in gone:
                 self.forget(job_id)
 
-        assert self.change(self.store.forget_ended(time.time() + 1, limit), happens) in (DIED, count)
+        assert self.change(Retention(self.store).forget_ended(time.time() + 1, limit), happens) in (
+            DIED,
+            count,
+        )
 
     @invariant()
     def every_row_is_as_the_model_has_it(self):

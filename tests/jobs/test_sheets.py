@@ -15,6 +15,7 @@ from bench import Bench, open_bench
 
 from understudy.jobs.files import StoredFile
 from understudy.jobs.job import Job
+from understudy.jobs.retention import Retention
 from understudy.jobs.store import Store
 from understudy.server.bodies import event_body, history_entry, result_body, status_body
 from understudy.server.service import open_service
@@ -214,7 +215,7 @@ async def test_half_a_sheet_goes_with_its_job(store, files, key, submit, what):
     await record(store, held, [describe(file), {}], [file])
     if what == "expired":
         await store.release(held, count_attempt=False)
-        assert await store.expire_waiting(job.created_at + 1) == 1
+        assert await Retention(store).expire_waiting(job.created_at + 1) == 1
     elif what == "failed":
         assert await store.fail(held, code="worker_died", error="The worker died.")
     else:

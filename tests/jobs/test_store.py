@@ -14,6 +14,7 @@ from understudy.accounts.limits import Limits
 from understudy.errors import RateLimited
 from understudy.jobs import store as store_module
 from understudy.jobs.files import StoredFile
+from understudy.jobs.retention import Retention
 
 LEASE = 30.0
 
@@ -229,7 +230,7 @@ async def test_waiting_jobs_expire_and_running_ones_do_not(store, key, submit):
     await submit(key)
     running = await claim(store, LEASE)
     waiting = await submit(key)
-    assert await store.expire_waiting(time.time() + 1) == 1
+    assert await Retention(store).expire_waiting(time.time() + 1) == 1
     assert (await store.get(waiting.id)).error_code == "expired"
     assert (await store.get(running.id)).status == "QUEUED"
 
@@ -238,8 +239,8 @@ async def test_old_jobs_are_forgotten_and_their_files_expire(store, files, key, 
     await submit(key)
     held = await claim(store, LEASE)
     await complete(store, held)
-    assert await store.forget_ended(time.time() - 60) == 0
-    assert await store.forget_ended(time.time() + 1) == 1
+    assert await Retention(store).forget_ended(time.time() - 60) == 0
+    assert await Retention(store).forget_ended(time.time() + 1) == 1
     assert await store.get(held.id) is None
     assert await files.find("a.png") is None
     assert await files.list_expired() == ["a.png"]
@@ -313,9 +314,9 @@ async def test_a_job_that_was_seen_is_seen_as_it_is_after_each_change(store, key
     assert (await look())[4]
     await store.free_leases()
     assert not (await look())[4]
-    assert await store.expire_waiting(submitted_before=time.time() + 1) == 1
+    assert await Retention(store).expire_waiting(submitted_before=time.time() + 1) == 1
     assert (await look())[0] == "FAILED"
-    assert await store.forget_ended(time.time() + 1) == 1
+    assert await Retention(store).forget_ended(time.time() + 1) == 1
     assert await store.get(job.id) is None
 
 
@@ -392,8 +393,8 @@ async def test_no_question_of_the_hot_path_walks_over_the_table(store, key, subm
     await store.cancel(last.id, key.account_id)
     await store.extend_leases([held], LEASE)
     await store.free_leases(expired_before=time.time())
-    await store.expire_waiting(submitted_before=0.0)
-    await store.forget_ended(ended_before=0.0)
+    await Retention(store).expire_waiting(submitted_before=0.0)
+    await Retention(store).forget_ended(ended_before=0.0)
     for status in ("QUEUED", "PROCESSING", "FAILED", None):
         await store.list_history(key.account_id, limit=5, status=status)
     assert len(plans) > 15

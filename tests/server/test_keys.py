@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 
@@ -162,6 +164,34 @@ def test_an_account_has_no_end_of_keys(open_account):
     assert refusal(http.post("/v1/keys", json={})) == (409, "too_many_keys")
     http.delete(f"/v1/keys/{ids[0]}")
     assert http.post("/v1/keys", json={}).status_code == 201
+
+
+def test_keys_that_expired_make_room(open_account, billing_service):
+    http = open_account()
+    for _ in range(99):
+        assert http.post("/v1/keys", json={"expires_in_seconds": 3600}).status_code == 201
+    assert refusal(http.post("/v1/keys", json={})) == (409, "too_many_keys")
+    with closing(sqlite3.connect(billing_service.data_dir / "understudy.sqlite3", timeout=60)) as database:
+        # An hour later.
+        database.execute("UPDATE keys SET expires_at = 1.0 WHERE expires_at IS NOT NULL")
+        database.commit()
+    assert http.post("/v1/keys", json={}).status_code == 201
+
+
+def test_keys_are_listed_in_pages(open_account):
+    mine, theirs = open_account(), open_account()
+    names = [mine.post("/v1/keys", json={"name": f"{n}"}).json()["name"] for n in range(6)]
+    listed, cursor = [], None
+    for expected in (3, 3, 1):
+        page = mine.get("/v1/keys", params={"limit": 3, **({"cursor": cursor} if cursor else {})}).json()
+        assert len(page["keys"]) == expected
+        listed += [key["name"] for key in page["keys"]]
+        assert (page["next"] is None) == (expected == 1)
+        cursor = page["next"] or cursor
+    assert listed == ["key", *names]
+    for client, wrong in ((theirs, cursor), (mine, "0" * 36)):
+        answer = client.get("/v1/keys", params={"cursor": wrong})
+        assert (*refusal(answer), answer.json()["field"]) == (400, "invalid_parameter", "cursor")
 
 
 def test_a_disabled_account_may_do_nothing_until_it_is_enabled(open_account, admin):

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import Connection, and_, bindparam, func, insert, or_, select, true, tuple_, update
 
 from ..database import Database, Recent
 from ..errors import Conflict, InvalidRequest, NotFound, RateLimited
@@ -32,7 +32,7 @@ PREFIX_LENGTH = 10
 """The characters of a key that are kept, to know it by."""
 
 KEYS_PER_ACCOUNT = 100
-"""Keys that an account may have at once."""
+"""Keys that work which an account may have at once."""
 
 KEYS_PER_DAY = 500
 """Keys that an account may make by itself in a day: revoked ones are rows still."""
@@ -172,7 +172,8 @@ class KeyStore:
         secret, row = _make_row(new)
 
         def insert_key(connection: Connection) -> Key | Conflict | RateLimited:
-            if (connection.scalar(_count_working, {"of_account": account_id}) or 0) >= KEYS_PER_ACCOUNT:
+            values = {"of_account": account_id, "now": time.time()}
+            if (connection.scalar(_count_working, values) or 0) >= KEYS_PER_ACCOUNT:
                 return Conflict(
                     f"The account has {KEYS_PER_ACCOUNT} keys, as many as it may have; revoke one first.",
                     code="too_many_keys",
@@ -193,11 +194,22 @@ class KeyStore:
         found = await self._recent.find(digest_key(key), self._find_working)
         return None if found is None or found.expired else found
 
-    async def list(self, account_id: str | None = None) -> list[Key]:
-        """Every key, or those of an account, oldest first, revoked ones too."""
-        query = _select_keys.order_by(keys.c.created_at)
+    async def list(
+        self, account_id: str | None = None, *, limit: int | None = None, after: str | None = None
+    ) -> list[Key]:
+        """Every key, or those of an account, oldest first, revoked ones too.
+
+        `after` is the id of the last one seen.
+
+        Raises:
+            NotFound: there is no such key any more (`key_not_found`).
+        """
+        query = _select_keys.order_by(keys.c.created_at, keys.c.id).limit(limit)
         if account_id is not None:
             query = query.where(keys.c.account_id == account_id)
+        if after is not None:
+            last = await self.read(after, account_id)
+            query = query.where(tuple_(keys.c.created_at, keys.c.id) > (last.created_at, last.id))
         return [_key(row) for row in await self.database.read(lambda c: c.execute(query).all())]
 
     async def revoke(self, prefix_or_id: str) -> Key:
@@ -207,24 +219,19 @@ class KeyStore:
             NotFound: no key that works begins so (`key_not_found`).
             Conflict: several do (`ambiguous_key`).
         """
-        found = [
-            key
-            for key in await self.list()
-            if key.revoked_at is None
-            and (key.id == prefix_or_id or key.prefix == prefix_or_id[:PREFIX_LENGTH])
-        ]
+        prefix = prefix_or_id[:PREFIX_LENGTH]
+        query = select(keys.c.id).where(
+            or_(keys.c.id == prefix_or_id, keys.c.prefix == prefix), keys.c.revoked_at.is_(None)
+        )
+        found = await self.database.read(lambda connection: connection.scalars(query).all())
         if not found or len(prefix_or_id) < PREFIX_LENGTH:
             raise NotFound(
-                f"No working key begins with {prefix_or_id[:PREFIX_LENGTH]!r}; "
-                "`understudy keys list` shows them.",
+                f"No working key begins with {prefix!r}; `understudy keys list` shows them.",
                 code="key_not_found",
             )
         if len(found) > 1:
-            raise Conflict(
-                f"Several keys begin with {prefix_or_id[:PREFIX_LENGTH]!r}; name one by its id.",
-                code="ambiguous_key",
-            )
-        return await self.revoke_by_id(found[0].id)
+            raise Conflict(f"Several keys begin with {prefix!r}; name one by its id.", code="ambiguous_key")
+        return await self.revoke_by_id(found[0])
 
     async def revoke_by_id(self, key_id: str, account_id: str | None = None) -> Key:
         """Revoke a key, of an account when one is given; once revoked it stays so.
@@ -232,23 +239,23 @@ class KeyStore:
         Raises:
             NotFound: there is no such key, or it is another account's (`key_not_found`).
         """
-        mine = [keys.c.id == key_id] + ([keys.c.account_id == account_id] if account_id else [])
-        revoke = update(keys).where(*mine, keys.c.revoked_at.is_(None)).values(revoked_at=time.time())
+        mine = _named(key_id, account_id)
+        revoke = update(keys).where(mine, keys.c.revoked_at.is_(None)).values(revoked_at=time.time())
 
         def write(connection: Connection) -> Key | NotFound:
             connection.execute(revoke)
-            row = connection.execute(_select_keys.where(*mine)).one_or_none()
+            row = connection.execute(_select_keys.where(mine)).one_or_none()
             return _key_not_found() if row is None else _key(row)
 
         return await self.database.write(write, lambda _: self._recent.clear())
 
-    async def read(self, key_id: str) -> Key:
-        """A key by its id.
+    async def read(self, key_id: str, account_id: str | None = None) -> Key:
+        """A key by its id, of an account when one is given.
 
         Raises:
-            NotFound: there is none (`key_not_found`).
+            NotFound: there is none, or it is another account's (`key_not_found`).
         """
-        query = _select_keys.where(keys.c.id == key_id)
+        query = _select_keys.where(_named(key_id, account_id))
         row = await self.database.read(lambda connection: connection.execute(query).one_or_none())
         if row is None:
             raise _key_not_found()
@@ -291,7 +298,11 @@ _find = _select_keys.where(keys.c.digest == bindparam("of_digest"), keys.c.revok
 _count_working = (
     select(func.count())
     .select_from(keys)
-    .where(keys.c.account_id == bindparam("of_account"), keys.c.revoked_at.is_(None))
+    .where(
+        keys.c.account_id == bindparam("of_account"),
+        keys.c.revoked_at.is_(None),
+        or_(keys.c.expires_at.is_(None), keys.c.expires_at > bindparam("now")),
+    )
 )
 
 _count_made = (
@@ -337,6 +348,10 @@ def _insert(connection: Connection, account_id: str, row: dict[str, Any]) -> Key
 
 
 _COLUMNS = [one.name for one in fields(Key)]
+
+
+def _named(key_id: str, account_id: str | None) -> Any:
+    return and_(keys.c.id == key_id, true() if account_id is None else keys.c.account_id == account_id)
 
 
 def _key_not_found() -> NotFound:

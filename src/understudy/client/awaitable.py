@@ -174,7 +174,7 @@ class AsyncClient:
         return await self._drive(self._calls.read_list("/v1/usage", "usage", {"days": days}))
 
     async def keys(self) -> list[dict[str, Any]]:
-        return await self._drive(self._calls.read_list("/v1/keys", "keys"))
+        return await self._drive(self._calls.read_pages("/v1/keys", "keys"))
 
     async def create_key(
         self,

@@ -305,7 +305,7 @@ class Client:
 
     def keys(self) -> list[dict[str, Any]]:
         """The account's keys, oldest first, revoked ones too; none tells the key itself."""
-        return self._drive(self._calls.read_list("/v1/keys", "keys"))
+        return self._drive(self._calls.read_pages("/v1/keys", "keys"))
 
     def create_key(
         self,

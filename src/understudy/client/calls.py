@@ -215,6 +215,18 @@ class Calls:
         response = yield from send_patiently(self._get(self._url(path), query))
         return _read_field(response, name, list)
 
+    def read_pages(self, path: str, name: str) -> Steps[list[dict[str, Any]]]:
+        """GET all pages of a list under `name`."""
+        found: list[dict[str, Any]] = []
+        cursor: str | None = None
+        while True:
+            query = {"limit": 200} if cursor is None else {"limit": 200, "cursor": cursor}
+            response = yield from send_patiently(self._get(self._url(path), query))
+            found += _read_field(response, name, list)
+            cursor = _read_object(response).get("next")
+            if cursor is None:
+                return found
+
     def delete(self, path: str, name: str) -> Steps[None]:
         """DELETE one thing of a route by its name."""
         yield from send_patiently(self._send("DELETE", self._url(path, name)))

@@ -1,16 +1,18 @@
-"""What follows from a job's end, in the transaction that ends it, however it ends."""
+"""What follows from a job's end, and from its being forgotten, in the transaction of either."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, delete, select, update
 
 from ..accounts import credits
 from ..accounts.usage import Usage, add_usage, format_day
-from ..accounts.webhooks import add_delivery
+from ..accounts.webhooks import add_delivery, forget_deliveries
 from . import statements
+from .tables import files, jobs
 
 
 def follow_ends(connection: Connection, ended: Sequence[Any]) -> None:
@@ -38,3 +40,15 @@ def follow_ends(connection: Connection, ended: Sequence[Any]) -> None:
         )
         if row.webhook is not None:
             add_delivery(connection, row.account_id, row.id, row.webhook, row.ended_at)
+
+
+def forget_jobs(connection: Connection, which: Any) -> Sequence[str]:
+    """Delete jobs' rows; their files expire now. Return their ids."""
+    ids = connection.scalars(select(jobs.c.id).where(which)).all()
+    if ids:
+        connection.execute(
+            update(files).where(files.c.job_id.in_(ids)).values(job_id=None, expires_at=time.time())
+        )
+        forget_deliveries(connection, ids)
+        connection.execute(delete(jobs).where(jobs.c.id.in_(ids)))
+    return ids

@@ -22,23 +22,21 @@ from sqlalchemy import (
     Connection,
     Update,
     and_,
-    delete,
     select,
     update,
 )
 
-from ..accounts import credits
 from ..accounts.idempotency import IdempotencyKey, carry_out_once
-from ..accounts.limits import UNLIMITED, Allowance, Limits, lock_account, take_submit
-from ..accounts.webhooks import forget_deliveries
+from ..accounts.limits import UNLIMITED, Allowance, Limits
 from ..database import Database
-from ..errors import InsufficientCredits, RateLimited, UnderstudyError
+from ..errors import UnderstudyError
 from . import statements
-from .ends import follow_ends
+from .admission import Admission
+from .ends import follow_ends, forget_jobs
 from .events import ChangeFeed
 from .files import StoredFile, expire_files, insert_files, keep_outputs, refuse_files
 from .job import ENDED, Job, NewJob
-from .tables import files, jobs, waiting
+from .tables import jobs
 
 SEEN_JOBS = 1000
 """Jobs whose rows are remembered for those who look at them again before they change."""
@@ -76,8 +74,7 @@ class Store:
     def __init__(self, database: Database, feed: ChangeFeed) -> None:
         self.database = database
         self.feed = feed
-        # How many wait, as far as submits tell: counting at each would cost more than the rest.
-        self._most_queued: int | None = None
+        self._admission = Admission()
         # As they are in the database: whatever changes one makes it forgotten here.
         self._seen: dict[str, Job] = {}
         self._order: asyncio.Future[list[tuple[int, int]]] | None = None
@@ -127,7 +124,7 @@ class Store:
         rows = [replace(file, job_id=new.id) for file in inputs]
 
         def put_in_queue(connection: Connection) -> Submitted | UnderstudyError:
-            allowance = self._admit(connection, new, queue_limit, limits)
+            allowance = self._admission.admit(connection, new, queue_limit, limits)
             if isinstance(allowance, UnderstudyError):
                 return allowance
             row = connection.execute(statements.insert_job, values).one()
@@ -227,7 +224,7 @@ class Store:
         values = {"limit": limit, "until": time.time() + lease_seconds, "but_not_of": list(but_not_of)}
         rows = await self.database.write(
             lambda connection: connection.execute(statements.claim, values).all(),
-            lambda rows: self._publish_all([row.id for row in rows]),
+            lambda rows: self.publish_all([row.id for row in rows]),
         )
         return sorted(map(_job, rows), key=lambda job: (job.turn, job.sequence))
 
@@ -372,7 +369,7 @@ class Store:
     async def delete(self, job_id: str, account_id: str) -> bool:
         """Forget an ended job; its files expire now. False when there is none or it has no end yet."""
         mine = and_(jobs.c.id == job_id, jobs.c.account_id == account_id, jobs.c.status.in_(ENDED))
-        return bool(await self.database.write(lambda c: _forget(c, mine), self._publish_all))
+        return bool(await self.database.write(lambda c: forget_jobs(c, mine), self.publish_all))
 
     async def free_leases(self, expired_before: float | None = None) -> int:
         """Put held jobs back in the queue without counting an attempt; return how many.
@@ -396,82 +393,7 @@ class Store:
 
         return len(await self.database.write(lambda connection: connection.scalars(free).all(), tell))
 
-    async def expire_waiting(self, submitted_before: float, limit: int = 500) -> int:
-        """End up to `limit` waiting jobs that were submitted before a time as FAILED (`expired`).
-
-        Returns how many; a transaction stays short however much there is to end.
-        """
-        now = time.time()
-        some = select(jobs.c.sequence).where(waiting, jobs.c.created_at < submitted_before).limit(limit)
-        end = (
-            update(jobs)
-            .where(jobs.c.sequence.in_(some.scalar_subquery()))
-            .values(
-                error_code="expired",
-                error="The request waited too long for a worker; send it again.",
-                **statements.FAILING,
-            )
-            .returning(*statements.ended_row)
-        )
-
-        def write(connection: Connection) -> Sequence[str]:
-            ended = connection.execute(end, {"now": now}).all()
-            follow_ends(connection, ended)
-            for row in ended:
-                expire_files(connection, row.id, now)
-            return [row.id for row in ended]
-
-        return len(await self.database.write(write, self._publish_all))
-
-    async def forget_ended(self, ended_before: float, limit: int = 500) -> int:
-        """Delete up to `limit` rows of jobs that ended before a time; their files expire now.
-
-        Returns how many; a transaction stays short however much there is to forget.
-        """
-        some = select(jobs.c.sequence).where(jobs.c.ended_at < ended_before).limit(limit)
-        old = jobs.c.sequence.in_(some.scalar_subquery())
-        return len(await self.database.write(lambda c: _forget(c, old), self._publish_all))
-
-    # Within a transaction.
-
-    def _admit(
-        self, connection: Connection, new: NewJob, queue_limit: int, limits: Limits
-    ) -> Allowance | UnderstudyError | None:
-        """Count a job against its limits and hold its price: what is left of them, or the refusal.
-
-        What is refused holds nothing, and counts as a submit if it was too dear.
-        """
-        if not self._has_room(connection, queue_limit):
-            return RateLimited(
-                f"The queue is full ({queue_limit} jobs wait); try again in a few seconds.",
-                code="queue_full",
-                retry_after_seconds=5,
-            )
-        if refusal := _check_unended(connection, new, limits):
-            return refusal
-        allowance = None
-        if limits.submits_per_minute:
-            allowance = take_submit(connection, new.key_id, limits.submits_per_minute, time.time())
-            if isinstance(allowance, RateLimited):
-                return allowance
-        price = new.price_microcredits
-        if price is not None and not credits.hold(connection, new.account_id, new.id, price):
-            balance = credits.read_balance(connection, new.account_id)
-            return InsufficientCredits(
-                f"This costs {credits.format_credits(price)} credits and the account has "
-                f"{credits.format_credits(balance)}; ask the service's operator for more."
-            )
-        return allowance
-
-    def _has_room(self, connection: Connection, queue_limit: int) -> bool:
-        # The one thing that a change touches beside its connection: done twice, the bound is only
-        # tighter, and whenever it is reached the jobs are counted. What comes back to the queue is
-        # not counted until then: the bound can be passed by as many jobs as were running.
-        if self._most_queued is None or self._most_queued >= queue_limit:
-            self._most_queued = connection.scalar(statements.count_queued) or 0
-        has_room = self._most_queued < queue_limit
-        self._most_queued += has_room
-        return has_room
+    # Changes of what is held.
 
     async def _change(self, job: Job, change: Update, *, queue: bool = False, **values: Any) -> bool:
         values |= _holder(job)
@@ -517,46 +439,15 @@ class Store:
         self._seen.pop(job_id, None)
         self.feed.publish(job_id, **change)
 
-    def _publish_all(self, job_ids: Sequence[str]) -> None:
+    def publish_all(self, job_ids: Sequence[str]) -> None:
+        """Say that these jobs' rows have changed."""
         for job_id in job_ids:
             self._publish(job_id)
-
-
-def _check_unended(connection: Connection, new: NewJob, limits: Limits) -> RateLimited | None:
-    """The refusal of a job whose key or account has as many without an end as it may have."""
-    if not (limits.concurrent_jobs or limits.account_concurrent_jobs):
-        return None
-    values = {"of_account": new.account_id, "of_key": new.key_id}
-    connection.execute(lock_account, values)
-    count = connection.execute(statements.count_unended, values).one()
-    for whose, has, most in (
-        ("key", count.of_key, limits.concurrent_jobs),
-        ("account", count.of_account, limits.account_concurrent_jobs),
-    ):
-        if most and has >= most:
-            return RateLimited(
-                f"The {whose} has {has} jobs that have not ended, as many as it may have at once; "
-                "wait for one of them.",
-                retry_after_seconds=5,
-            )
-    return None
 
 
 def _holder(job: Job) -> dict[str, int]:
     """Who may change a job: the one with the token that its lease came with."""
     return {"held_sequence": job.sequence, "held_token": job.token}
-
-
-def _forget(connection: Connection, which: Any) -> Sequence[str]:
-    """Delete jobs' rows; return their ids."""
-    ids = connection.scalars(select(jobs.c.id).where(which)).all()
-    if ids:
-        connection.execute(
-            update(files).where(files.c.job_id.in_(ids)).values(job_id=None, expires_at=time.time())
-        )
-        forget_deliveries(connection, ids)
-        connection.execute(delete(jobs).where(jobs.c.id.in_(ids)))
-    return ids
 
 
 def _job(row: Any) -> Job:

@@ -15,25 +15,25 @@ from ..blobs import BlobStore
 from ..meters import Meters
 from ..settings import Settings
 from .files import FileStore
-from .store import Store
+from .retention import Retention
 
 log = logging.getLogger(__name__)
 
 
 class Sweeper:
-    """Sweeps a store and its blobs now and then."""
+    """Sweeps a data folder now and then."""
 
     def __init__(
         self,
         settings: Settings,
-        store: Store,
+        retention: Retention,
         files: FileStore,
         blobs: BlobStore,
         idempotency: IdempotencyStore,
         meters: Meters,
     ) -> None:
         self._settings = settings
-        self._store = store
+        self._retention = retention
         self._files = files
         self._blobs = blobs
         self._idempotency = idempotency
@@ -53,8 +53,12 @@ class Sweeper:
 
     async def sweep(self) -> None:
         """Do once what is due now; what fails is logged and holds up nothing else."""
-        forget_answers = self._idempotency.forget_expired
-        for step in (self._expire_waiting, self._forget_ended, self._delete_files, forget_answers):
+        for step in (
+            self._expire_waiting,
+            self._forget_ended,
+            self._delete_files,
+            self._idempotency.forget_expired,
+        ):
             try:
                 await step()
             except Exception:
@@ -72,12 +76,15 @@ class Sweeper:
 
     async def _expire_waiting(self) -> None:
         submitted_before = time.time() - self._settings.job_deadline_seconds
-        while expired := await self._store.expire_waiting(submitted_before):
+        while expired := await self._retention.expire_waiting(submitted_before):
             self._meters.ended.labels("FAILED", "expired").inc(expired)
 
     async def _forget_ended(self) -> None:
         ended_before = time.time() - self._settings.history_ttl_seconds
-        while await self._store.forget_ended(ended_before):
+        while await self._retention.forget_ended(ended_before):
+            pass
+        # After the jobs that are counted against them.
+        while await self._retention.forget_keys(ended_before):
             pass
 
     async def _delete_files(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from operator import attrgetter
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request
@@ -14,18 +15,27 @@ from ..accounts.credits import Entry, describe_balance, to_credits
 from ..accounts.idempotency import AnsweredBefore
 from ..accounts.keys import Key, NewKey, derive_secret
 from ..accounts.usage import Usage
-from ..errors import Forbidden
+from ..errors import Forbidden, InvalidRequest, NotFound
 from .access import Caller, Running, check_scope, read_secret
 from .bodies import JsonAnswer
 from .failures import describe_errors
 from .fields import parse_form, read_fields
 from .intake import check_once
-from .pages import Cursor, Limit, read_cursor
+from .pages import Cursor, Limit, answer_page, read_cursor
+from .service import Service
 
 router = APIRouter(prefix="/v1", tags=["Account"])
 
 Scope = Literal["generate", "read", "admin"]
 KeyId = Annotated[str, Path(max_length=100)]
+KeyCursor = Annotated[
+    str | None,
+    Query(
+        description="The `next` of the page before.",
+        max_length=36,
+        json_schema_extra={"pattern": "^[0-9a-f-]{36}$"},
+    ),
+]
 Days = Annotated[int, Query(ge=1, le=366, description="So many days, today included.")]
 
 
@@ -70,9 +80,10 @@ class MadeKeyBody(KeyBody):
 
 
 class KeysBody(BaseModel):
-    """An account's keys."""
+    """A page of an account's keys, oldest first."""
 
     keys: list[KeyBody]
+    next: str | None
 
 
 class UsageEntry(BaseModel):
@@ -118,9 +129,9 @@ class EntriesBody(BaseModel):
 
 
 @router.get("/keys", summary="The account's keys", response_model=KeysBody, responses=describe_errors(401))
-async def list_keys(service: Running, key: Caller) -> Response:
-    """Every key of the account, oldest first, revoked ones too."""
-    return answer_keys(await service.keys.list(key.account_id))
+async def list_keys(service: Running, key: Caller, limit: Limit = 50, cursor: KeyCursor = None) -> Response:
+    """The account's keys, oldest first; those that were revoked or expired as long as the history is kept."""
+    return await answer_keys(service, key.account_id, limit, cursor)
 
 
 @router.post(
@@ -181,8 +192,7 @@ async def read_credits(service: Running, key: Caller) -> Response:
 )
 async def list_entries(service: Running, key: Caller, limit: Limit = 50, cursor: Cursor = None) -> Response:
     """Every change of the account's credits, newest first."""
-    entries = await service.credits.list_entries(key.account_id, limit=limit + 1, before=read_cursor(cursor))
-    return answer_entries(entries, limit)
+    return await answer_entries(service, key.account_id, limit, cursor)
 
 
 async def make_key(
@@ -214,9 +224,21 @@ async def make_key(
     return JSONResponse({**key_body(made), "key": secret}, status_code=201)
 
 
-def answer_keys(keys: list[Key]) -> Response:
-    """Keys as a list."""
-    return JsonAnswer({"keys": [key_body(key) for key in keys]})
+async def answer_keys(service: Service, account_id: str, limit: int, after: str | None) -> Response:
+    """A page of an account's keys.
+
+    Raises:
+        InvalidRequest: the cursor is none that a page gave out, or its key was forgotten.
+    """
+    try:
+        found = await service.keys.list(account_id, limit=limit + 1, after=after)
+    except NotFound:
+        raise InvalidRequest(
+            "The cursor is not one that this route gave out; leave it out to begin at the oldest.",
+            code="invalid_parameter",
+            field="cursor",
+        ) from None
+    return answer_page("keys", found, limit, key_body, attrgetter("id"))
 
 
 def key_body(key: Key) -> dict[str, Any]:
@@ -256,20 +278,17 @@ def answer_usage(usage: list[Usage]) -> Response:
     )
 
 
-def answer_entries(entries: list[Entry], limit: int) -> Response:
-    """A page of a ledger, of which one entry more than `limit` was asked for."""
-    return JsonAnswer(
-        {
-            "entries": [
-                EntryBody(
-                    kind=entry.kind,
-                    credits=to_credits(entry.amount_microcredits),
-                    request_id=entry.job_id,
-                    note=entry.note,
-                    created_at=entry.created_at,
-                ).model_dump()
-                for entry in entries[:limit]
-            ],
-            "next": str(entries[limit - 1].sequence) if len(entries) > limit else None,
-        }
-    )
+async def answer_entries(service: Service, account_id: str, limit: int, cursor: str | None) -> Response:
+    """A page of an account's ledger."""
+    found = await service.credits.list_entries(account_id, limit=limit + 1, before=read_cursor(cursor))
+    return answer_page("entries", found, limit, _entry_body)
+
+
+def _entry_body(entry: Entry) -> dict[str, Any]:
+    return EntryBody(
+        kind=entry.kind,
+        credits=to_credits(entry.amount_microcredits),
+        request_id=entry.job_id,
+        note=entry.note,
+        created_at=entry.created_at,
+    ).model_dump()

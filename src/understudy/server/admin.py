@@ -16,6 +16,7 @@ from .account import (
     Days,
     EntriesBody,
     KeyBody,
+    KeyCursor,
     KeyForm,
     KeyId,
     KeysBody,
@@ -31,7 +32,7 @@ from .bodies import JsonAnswer
 from .failures import describe_errors
 from .fields import parse_form, read_fields
 from .intake import check_once
-from .pages import Cursor, Limit, read_cursor
+from .pages import Cursor, Limit
 
 router = APIRouter(prefix="/v1/admin", tags=["Admin"])
 
@@ -173,8 +174,7 @@ async def list_entries(
 ) -> Response:
     """Every change of an account's credits, newest first."""
     account = await service.accounts.find(account_id)
-    entries = await service.credits.list_entries(account.id, limit=limit + 1, before=read_cursor(cursor))
-    return answer_entries(entries, limit)
+    return await answer_entries(service, account.id, limit, cursor)
 
 
 @router.get(
@@ -195,10 +195,12 @@ async def read_usage(account_id: AccountId, service: Running, key: Admin, days: 
     response_model=KeysBody,
     responses=describe_errors(401, 404),
 )
-async def list_keys(account_id: AccountId, service: Running, key: Admin) -> Response:
-    """Every key of an account, oldest first, revoked ones too."""
+async def list_keys(
+    account_id: AccountId, service: Running, key: Admin, limit: Limit = 50, cursor: KeyCursor = None
+) -> Response:
+    """An account's keys, oldest first; those that were revoked or expired as long as the history is kept."""
     account = await service.accounts.find(account_id)
-    return answer_keys(await service.keys.list(account.id))
+    return await answer_keys(service, account.id, limit, cursor)
 
 
 @router.post(

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Query
+from fastapi.responses import Response
 
 from ..errors import InvalidRequest
+from .bodies import JsonAnswer
+
+T = TypeVar("T")
 
 Limit = Annotated[int, Query(ge=1, le=200, description="Entries on a page.")]
 Cursor = Annotated[
@@ -30,3 +36,21 @@ def read_cursor(cursor: str | None) -> int | None:
             field="cursor",
         )
     return int(cursor)
+
+
+def answer_page(
+    name: str,
+    found: Sequence[T],
+    limit: int,
+    describe: Callable[[T], Any],
+    tell_place: Callable[[T], Any] = attrgetter("sequence"),
+) -> Response:
+    """A page of a list under its name, of which one entry more than `limit` was asked for.
+
+    `next` is the place of the page's last entry; None where the list ends with it.
+    """
+    page = found[:limit]
+    more = len(found) > limit
+    return JsonAnswer(
+        {name: [describe(one) for one in page], "next": str(tell_place(page[-1])) if more else None}
+    )

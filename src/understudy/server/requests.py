@@ -33,7 +33,7 @@ from .bodies import (
     status_body,
 )
 from .failures import describe_errors
-from .pages import Cursor, Limit, read_cursor
+from .pages import Cursor, Limit, answer_page, read_cursor
 from .routes import DirectRoute
 from .service import Service
 
@@ -180,13 +180,7 @@ async def list_history(
         key.account_id, limit=limit + 1, before=read_cursor(cursor), status=status
     )
     base = base_url(request, service.settings)
-    more = len(jobs) > limit
-    return JsonAnswer(
-        {
-            "requests": [history_entry(job, base) for job in jobs[:limit]],
-            "next": str(jobs[limit - 1].sequence) if more else None,
-        }
-    )
+    return answer_page("requests", jobs, limit, lambda job: history_entry(job, base))
 
 
 @router.delete(

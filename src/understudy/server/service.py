@@ -32,6 +32,7 @@ from ..jobs.dispatcher import Dispatcher
 from ..jobs.events import ChangeFeed
 from ..jobs.files import FileStore, StoredFile
 from ..jobs.inputs import InputReader
+from ..jobs.retention import Retention
 from ..jobs.store import Store
 from ..jobs.sweeper import Sweeper
 from ..meters import Meters
@@ -147,7 +148,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             settings, policy, store, files, blobs, InputReader(blobs, decoder, fetcher), executor, meters
         )
         idempotency = IdempotencyStore(database)
-        sweeper = Sweeper(settings, store, files, blobs, idempotency, meters)
+        sweeper = Sweeper(settings, Retention(store), files, blobs, idempotency, meters)
         webhooks = WebhookStore(database)
         deliverer = Deliverer(settings, webhooks, store, meters, end_body)
         try:

@@ -13,7 +13,7 @@ from .access import Caller, Running, check_scope
 from .bodies import JsonAnswer
 from .failures import describe_errors
 from .intake import check_once
-from .pages import Cursor, Limit, read_cursor
+from .pages import Cursor, Limit, answer_page, read_cursor
 
 router = APIRouter(prefix="/v1/webhooks", tags=["Webhooks"])
 
@@ -100,13 +100,7 @@ async def list_deliveries(
     found = await service.webhooks.list(
         key.account_id, limit=limit + 1, before=read_cursor(cursor), state=state
     )
-    more = len(found) > limit
-    return JsonAnswer(
-        {
-            "deliveries": [_delivery_body(delivery) for delivery in found[:limit]],
-            "next": str(found[limit - 1].sequence) if more else None,
-        }
-    )
+    return answer_page("deliveries", found, limit, _delivery_body)
 
 
 @router.get(

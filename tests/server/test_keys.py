@@ -131,6 +131,27 @@ def test_a_key_gives_no_more_than_it_has(open_account):
 
 
 @pytest.mark.parametrize(
+    ("own", "stronger"),
+    [
+        ({"scopes": ["generate"]}, {"scopes": ["generate", "read"]}),
+        ({}, {"scopes": ["generate", "read", "admin"]}),
+        ({"models": ["understudy-null"]}, {}),
+        ({"models": ["understudy-null"]}, {"models": ["understudy-null", SLUG]}),
+    ],
+)
+def test_a_key_revokes_none_that_can_do_more(open_account, admin, own, stronger):
+    """One that leaks must not lock out those that it was made by."""
+    http = open_account(**own)
+    (mine,) = admin.get(f"{http.account}/keys").json()["keys"]
+    strong, like = (admin.post(f"{http.account}/keys", json=key).json() for key in (stronger, own))
+    assert refusal(http.delete(f"/v1/keys/{strong['id']}")) == (403, "forbidden")
+    revoked = {key["id"]: key["revoked_at"] for key in admin.get(f"{http.account}/keys").json()["keys"]}
+    assert revoked[strong["id"]] is None
+    for key in (like, mine):
+        assert http.delete(f"/v1/keys/{key['id']}").json()["revoked_at"] is not None
+
+
+@pytest.mark.parametrize(
     ("asked", "field"),
     [
         ({"scopes": []}, "scopes"),

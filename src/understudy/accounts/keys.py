@@ -71,6 +71,12 @@ class Key:
         """Whether its time is over."""
         return self.expires_at is not None and self.expires_at <= time.time()
 
+    def covers(self, other: Key) -> bool:
+        """Whether it may do whatever another key may do."""
+        if self.models is not None and (other.models is None or not set(other.models) <= set(self.models)):
+            return False
+        return set(other.scopes) <= set(self.scopes)
+
     def limits(self, usual: Limits) -> Limits:
         """Its limits: its own, or the usual ones."""
         own = {"submits_per_minute": self.submits_per_minute, "concurrent_jobs": self.concurrent_jobs}

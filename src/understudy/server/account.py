@@ -166,7 +166,12 @@ async def create_key(request: Request, service: Running, key: Caller) -> Respons
     "/keys/{key_id}", summary="Revoke a key", response_model=KeyBody, responses=describe_errors(401, 404)
 )
 async def revoke_key(key_id: KeyId, service: Running, key: Caller) -> Response:
-    """Revoke a key of the account: it stops working within a second."""
+    """Revoke a key of the account that can do no more than the one that asks: it stops within a second."""
+    asked = await service.keys.read(key_id)
+    if asked.account_id == key.account_id and not key.covers(asked):
+        raise Forbidden(
+            "The key to revoke can do more than the one that asks; ask with one that has as much."
+        )
     return JsonAnswer(key_body(await service.keys.revoke_by_id(key_id, key.account_id)))
 
 

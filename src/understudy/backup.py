@@ -9,7 +9,8 @@ Why it is consistent:
 - The database is a snapshot: one read transaction, which writers neither see nor disturb.
 - A file never changes, and its bytes are on disk before its row is. So every row of the snapshot
   had its bytes when the snapshot was taken; only deletion can part them.
-- What a job that has no end yet, or a saved character, needs is copied before it can be deleted.
+- What a job that has no end yet needs (what it was given, what is drawn of it), or a saved character,
+  is copied before it can be deleted: files without an end of their own, and those that a job names.
   It is copied ahead, while nothing is held up, again and again until few files came meanwhile.
   Then the write lock is taken: no job can end and no row can expire while the snapshot begins and
   those few are copied.
@@ -66,11 +67,11 @@ _UNFINISHED = b"A restore into this folder has not finished: empty the folder an
 _CHUNK = 1 << 20
 
 _NEEDED = """
-SELECT name FROM files WHERE kind = 'character' OR name IN (
+SELECT name FROM files WHERE expires_at IS NULL OR name IN (
     SELECT atom FROM jobs, json_tree(jobs.inputs)
     WHERE jobs.ended_at IS NULL AND (key = 'file' OR path LIKE '%.files'))
 """
-_FORGET_UNSEEN = """
+_FORGET_WITHOUT_PICTURES = """
 DELETE FROM characters WHERE NOT EXISTS (
     SELECT * FROM character_pictures AS pictures
     WHERE pictures.account_id = characters.account_id AND pictures.character_name = characters.name)
@@ -254,13 +255,16 @@ def _fill(archive: _Archive, data_dir: Path, copy_path: Path) -> tuple[dict[str,
     return manifest, sorted(lost)
 
 
-def _forget(copy: sqlite3.Connection, names: Iterable[str]) -> None:
+def _forget(copy: sqlite3.Connection, names: list[str]) -> None:
     """Have files swept after a restore; a character that has no picture left is none."""
+    several = copy.execute("SELECT * FROM sqlite_master WHERE name = 'character_pictures'").fetchone()
+    # Before revision 0005 a character had one picture.
+    table = "character_pictures" if several else "characters"
     for name in names:
         copy.execute("UPDATE files SET expires_at = 0 WHERE name = ?", (name,))
-        if copy.execute("SELECT kind FROM files WHERE name = ?", (name,)).fetchone() == ("character",):
-            copy.execute("DELETE FROM character_pictures WHERE file_name = ?", (name,))
-            copy.execute(_FORGET_UNSEEN)
+        copy.execute(f"DELETE FROM {table} WHERE file_name = ?", (name,))  # noqa: S608 - one of two
+    if several:
+        copy.execute(_FORGET_WITHOUT_PICTURES)
 
 
 def _copy_ahead(archive: _Archive, database: sqlite3.Connection) -> None:

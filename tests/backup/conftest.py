@@ -15,11 +15,14 @@ from understudy.database import migrate_database
 PICTURES = {
     "given": b"what a waiting job was given",
     "held": b"what a character has no more, but a waiting job has",
+    "drawn": b"the first picture of a sheet that is not drawn to its end",
     "output": b"a picture",
     "hero": b"a character",
     "side": b"a character from the side",
 }
 NEEDED = PICTURES.keys() - {"output"}
+KINDS = {"given": "input", "held": "deleted", "drawn": "output", "output": "output"}
+WITHOUT_END = {"drawn", "hero", "side"}
 
 
 @pytest.fixture
@@ -40,13 +43,16 @@ def folder(tmp_path) -> Path:
             " ('j', 'a', 'k', 'model', '{}', ?, 1, '[]', 'QUEUED', 1, 'waiting', 0, 1, 0, 0, 0, 1)",
             (json.dumps({"ip_image": {"files": ["held.png"]}, "input_image": {"file": "given.png"}}),),
         )
-        for name, kind in zip(
-            PICTURES, ("input", "deleted", "output", "character", "character"), strict=True
-        ):
-            (folder / "files" / f"{name}.png").write_bytes(PICTURES[name])
+        for name, data in PICTURES.items():
+            (folder / "files" / f"{name}.png").write_bytes(data)
             database.execute(
-                "INSERT INTO files VALUES (?, 'a', ?, ?, 'image/png', ?, 1, NULL)",
-                (f"{name}.png", kind, "j" if kind in ("input", "output") else None, len(PICTURES[name])),
+                "INSERT INTO files VALUES (?, 'a', ?, NULL, 'image/png', ?, 1, ?)",
+                (
+                    f"{name}.png",
+                    KINDS.get(name, "character"),
+                    len(data),
+                    None if name in WITHOUT_END else 9e9,
+                ),
             )
         database.execute(
             "INSERT INTO characters (account_id, name, prompt, created_at) VALUES ('a', 'Ann', '', 1)"

@@ -10,10 +10,15 @@ import threading
 from contextlib import closing
 from pathlib import Path
 
+import alembic.command
+import alembic.config
 import pytest
+import sqlalchemy
 
+import understudy
 from data_folder import query, run
 from understudy.backup import DATABASE, FEW_FILES, restore_backup, write_backup
+from understudy.database import migrate_database
 from understudy.errors import InvalidRequest, NotFound, UnderstudyError
 
 from .conftest import NEEDED, PICTURES
@@ -27,8 +32,8 @@ def test_what_is_deleted_while_it_is_backed_up_leaves_the_backup_whole(folder, t
         os.mkfifo(pipe)
         query(
             folder,
-            "INSERT INTO files (rowid, name, account_id, kind, content_type, size, created_at)"
-            " VALUES (?, ?, 'a', 'output', 'image/png', 0, 1)",
+            "INSERT INTO files (rowid, name, account_id, kind, content_type, size, created_at, expires_at)"
+            " VALUES (?, ?, 'a', 'output', 'image/png', 0, 1, 9e9)",
             *(rowid, pipe.name),
         )
     made = []
@@ -99,6 +104,29 @@ def test_a_lost_picture_is_told_and_the_rest_is_backed_up(folder, tmp_path):
     restore_backup(tmp_path / "other.tar", tmp_path / "other")
     assert query(tmp_path / "other", pictures) == []
     assert query(tmp_path / "other", "SELECT name FROM characters") == []
+
+
+def test_a_folder_of_an_earlier_version_is_backed_up(tmp_path):
+    """One whose characters have one picture each; that of one is lost."""
+    folder = tmp_path / "data"
+    (folder / "files").mkdir(parents=True)
+    engine = sqlalchemy.create_engine(f"sqlite:///{folder / DATABASE}")
+    with engine.begin() as connection:
+        config = alembic.config.Config()
+        config.set_main_option("script_location", str(Path(understudy.__file__).parent / "migrations"))
+        config.attributes["connection"] = connection
+        alembic.command.upgrade(config, "0004")
+    engine.dispose()
+    query(folder, "INSERT INTO accounts (id, name, created_at) VALUES ('a', 'first', 1)")
+    for name in ("Ann", "Bea"):
+        query(folder, "INSERT INTO files VALUES (?, 'a', 'character', NULL, 'image/png', 1, 1, NULL)", name)
+        query(folder, "INSERT INTO characters VALUES ('a', ?, '', ?, 1)", name, name)
+    (folder / "files" / "Ann").write_bytes(b"Ann")
+    assert write_backup(folder, tmp_path / "backup.tar").missing == ("Bea",)
+    restore_backup(tmp_path / "backup.tar", tmp_path / "restored")
+    migrate_database(tmp_path / "restored")
+    assert query(tmp_path / "restored", "SELECT file_name FROM character_pictures") == [("Ann",)]
+    assert query(tmp_path / "restored", "SELECT name FROM characters") == [("Ann",)]
 
 
 def test_what_was_deleted_is_not_in_the_backup(folder, tmp_path):

@@ -6,7 +6,8 @@ import time
 import weakref
 
 import pytest
-from worker_tasks import RecordingEngine, make_run, make_task, open_picture, standing
+from PIL import Image
+from worker_tasks import RecordingEngine, make_run, make_task, name_picture, open_picture, png, standing
 
 from understudy.engines import EngineError
 from understudy.engines.null import NullEngine
@@ -96,6 +97,20 @@ class TestBatches:
         for task in tasks:
             steps = [m.step for m in messages if isinstance(m, Step) and m.task_id == task.id]
             assert steps == [0, 1, 2, 3, 4]
+
+    def test_every_reference_reaches_the_engine_and_their_number_is_a_batch_s_own(self):
+        engine = RecordingEngine(batch_size=4)
+        several = [name_picture(png(Image.new("RGB", (9, 9), colour))) for colour in ("red", "lime", "blue")]
+        tasks = [
+            make_task("one"),
+            make_task("three", references=several),
+            make_task("two", references=several[1:]),
+        ]
+        list(Worker(engine).run(make_run(tasks)))
+        seen = [[picture.getpixel((0, 0)) for picture in request.references] for request in engine.requests]
+        red, lime, blue = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+        assert seen[1:] == [[red, lime, blue], [lime, blue]]
+        assert [[len(request.references) for request in batch] for batch in engine.batches] == [[1], [3], [2]]
 
     @pytest.mark.parametrize(
         "change",

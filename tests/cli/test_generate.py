@@ -149,6 +149,8 @@ def test_ctrl_c_ends_drawing_without_a_service_too(picture_path, tmp_path):
         env={**os.environ, "FORCE_COLOR": "1", "COLUMNS": "200"},
         stderr=subprocess.PIPE,
         text=True,
+        # What is read letter by letter leaves a part of one behind.
+        errors="replace",
     )
     assert process.stderr is not None
     shown = ""
@@ -225,6 +227,41 @@ def test_a_sheet_has_every_pose_and_keeps_the_pictures(ask, picture_path, tmp_pa
     with Image.open(tmp_path / "knight.png") as sheet:
         assert sheet.height > sheet.width > 2 * 256
     assert "knight.png  3 pictures" in done.stdout
+
+
+def test_pictures_of_a_sheet_are_saved_as_they_come(service, picture_path, tmp_path):
+    client = Client(service.key, service.url)
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "understudy.cli", "sheet", "--ip-image", str(picture_path)),
+            *("--prompt", "a knight", "--poses", "wave,run,sit,jump,walk,kneel,point,stand"),
+            *("--width", "2048", "--height", "2048"),
+        ],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "UNDERSTUDY_API_KEY": service.key,
+            "UNDERSTUDY_BASE_URL": service.url,
+            "FORCE_COLOR": "1",
+        },
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not (saved := sorted(tmp_path.glob("sheet/*.png"))):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert client.history(limit=1)["requests"][0]["code"] == "cancelled"
+    # What could be had before is there, whole, and nothing else.
+    left = sorted(tmp_path.rglob("*.png"))
+    assert 0 < len(saved) <= len(left) < 8
+    assert f"{len(left)} picture{'s were' if len(left) > 1 else ' was'} saved" in errors
+    for file in left:
+        with Image.open(file) as picture:
+            picture.load()
+    assert "wave" in errors, "each picture has a line of its own"
 
 
 @pytest.mark.parametrize("name", ["sheet", "sheet.bmp"])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -18,7 +18,7 @@ import httpx2
 
 from .blocking import Client, Job
 from .calls import KEEP_ALIVE_SECONDS, Calls, JobAddress
-from .events import LOST, SILENCE_SECONDS, Listener
+from .events import LOST, SILENCE_SECONDS, Arrivals, Listener
 from .exchange import TRANSIENT, Steps, T, drive_async, raise_for_error
 from .pictures import PictureAnswer
 
@@ -75,6 +75,16 @@ class AwaitableJob(JobAddress):
             except (*LOST, *TRANSIENT) as error:
                 loss = error
             await asyncio.sleep(listener.pause_after_loss(loss))
+
+    async def images(self) -> AsyncIterator[dict[str, Any]]:
+        arrivals = Arrivals()
+        async for snapshot in self.events():
+            self._client._calls.refuse_failed(self, snapshot)
+            for image in arrivals.take(snapshot):
+                yield image
+
+    async def save_image(self, image: Mapping[str, Any], path: str | os.PathLike[str]) -> Path:
+        return (await self._client._drive(self._client._calls.save_images([image], path)))[0]
 
     async def save(self, path: str | os.PathLike[str]) -> list[Path]:
         return await self._client._drive(self._client._calls.save(self, path))

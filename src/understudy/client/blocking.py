@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -15,7 +15,7 @@ from typing import Any, Self
 import httpx2
 
 from .calls import KEEP_ALIVE_SECONDS, Calls, JobAddress
-from .events import LOST, SILENCE_SECONDS, Listener
+from .events import LOST, SILENCE_SECONDS, Arrivals, Listener
 from .exchange import TRANSIENT, Steps, T, drive, raise_for_error
 from .pictures import PictureAnswer
 
@@ -95,6 +95,31 @@ class Job(JobAddress):
             except (*LOST, *TRANSIENT) as error:
                 loss = error
             time.sleep(listener.pause_after_loss(loss))
+
+    def images(self) -> Iterator[dict[str, Any]]:
+        """Follow the job: each of its pictures as soon as it can be had, as the result has it.
+
+        `index` is its place among them. Pictures that cost credits can all be had at the end.
+
+        Raises:
+            InferenceFailed: the job ended FAILED; the pictures that came before are deleted.
+            NotFound, ConnectionFailed: as `events` says.
+        """
+        arrivals = Arrivals()
+        for snapshot in self.events():
+            self._client._calls.refuse_failed(self, snapshot)
+            yield from arrivals.take(snapshot)
+
+    def save_image(self, image: Mapping[str, Any], path: str | os.PathLike[str]) -> Path:
+        """Download one picture, as `images` or a result tells it; return the path it was written to.
+
+        `path` is a file or a folder, as for `save`.
+
+        Raises:
+            InvalidRequest: it has no `url` yet.
+            NotFound: the picture was deleted.
+        """
+        return self._client._drive(self._client._calls.save_images([image], path))[0]
 
     def save(self, path: str | os.PathLike[str]) -> list[Path]:
         """Download the pictures of the completed job; return the paths they were written to.

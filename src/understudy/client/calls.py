@@ -148,8 +148,7 @@ class Calls:
             except TRANSIENT as error:
                 trouble = error
             else:
-                if body.get("status") == "FAILED":
-                    raise _failure(body, job.request_id)
+                self.refuse_failed(job, body)
                 if body.get("status") == "COMPLETED":
                     if url == job.response_url:
                         return body
@@ -180,8 +179,7 @@ class Calls:
             InvalidRequest: there are several pictures and `path` is a file.
         """
         result = yield from self.state(job.response_url)
-        if result.get("status") == "FAILED":
-            raise _failure(result, job.request_id)
+        self.refuse_failed(job, result)
         if result.get("status") != "COMPLETED":
             raise Conflict(
                 f"Request {job.request_id} is not completed yet; wait() for it before saving.",
@@ -189,6 +187,19 @@ class Calls:
                 request_id=job.request_id,
             )
         images = result.get("images") or [{"url": result["output"]}]
+        return (yield from self.save_images(images, path))
+
+    def save_images(
+        self, images: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]
+    ) -> Steps[list[Path]]:
+        """Download pictures that have a URL; the paths they were written to.
+
+        Raises:
+            InvalidRequest: there are several pictures and `path` is a file, or one has no `url` yet.
+            NotFound: one was deleted, as those of a job that failed are.
+        """
+        if not all(image.get("url") for image in images):
+            raise InvalidRequest("The picture has no url yet: it can be had when it has.", field="image")
         paths: list[Path] = yield Work(lambda: picture_paths(path, picture_names(images)))
         for image, file in zip(images, paths, strict=True):
             # The picture's URL needs no key, and may lead to another host.
@@ -197,6 +208,15 @@ class Calls:
             answer = PictureAnswer(response.content, response.headers)
             yield Work(partial(answer.save, file))
         return paths
+
+    def refuse_failed(self, job: JobAddress, snapshot: Mapping[str, Any]) -> None:
+        """Raise what a snapshot of a FAILED job stands for.
+
+        Raises:
+            InferenceFailed: it has failed.
+        """
+        if snapshot.get("status") == "FAILED":
+            raise _failure(snapshot, job.request_id)
 
     # Everything else
 

@@ -24,6 +24,22 @@ SILENCE_SECONDS = 45.0
 LOST = (httpx2.RequestError, httpx2.InvalidURL)
 
 
+class Arrivals:
+    """The pictures of a job that can be had, each told once."""
+
+    def __init__(self) -> None:
+        self._told: set[int] = set()
+
+    def take(self, snapshot: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The images of a snapshot that have a URL and were not told before, each with its `index`."""
+        new = []
+        for index, image in enumerate(snapshot.get("images") or ()):
+            if image.get("url") and index not in self._told:
+                self._told.add(index)
+                new.append({"index": index, **image})
+        return new
+
+
 class Listener:
     """One listening to one job, over as many connections as it takes."""
 

@@ -123,9 +123,10 @@ def inline_picture(field: str, value: Any) -> Any:
 
 
 def picture_names(images: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A file name for each image of a result: by the pose asked for where there is one (`01-wave.png`)."""
+    """A file name for each image: by the pose asked for where there is one (`01-wave.png`)."""
     names = []
-    for number, image in enumerate(images, 1):
+    for place, image in enumerate(images):
+        number = image.get("index", place) + 1
         name = image.get("file_name") or Path(image["url"]).name
         pose = re.sub(r"[^\w-]+", "-", image.get("asked_pose") or "").strip("-")
         names.append(f"{number:02}-{pose}{Path(name).suffix}" if pose else name)

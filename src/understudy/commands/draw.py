@@ -16,16 +16,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from ..errors import Conflict, InferenceFailed, InvalidRequest
+from ..errors import Conflict, InferenceFailed, InvalidRequest, NotFound
 from ..parameters import CHARACTER_PREFIX, MAX_SEED, Parameters
 from .files import make_folders
 from .progress import JobProgress
 from .service import open_client
 
 if TYPE_CHECKING:
+    from ..client import Job
     from ..decoder import PictureDecoder
     from ..executors import Executor
-    from ..executors.messages import Drawn, Run
+    from ..executors.messages import Drawn, Run, Task
     from ..settings import Settings
 
 
@@ -46,28 +47,52 @@ def draw_with_service(
     base_url: str | None,
     progress: JobProgress,
 ) -> Drawing:
-    """Ask a running service for the pictures; Ctrl-C cancels the job.
+    """Ask a running service for the pictures, each saved as soon as it can be had; Ctrl-C cancels the job.
 
     Raises:
         UnderstudyError: the service cannot be reached, refuses, or the job ended FAILED.
     """
+    from ..client.events import Arrivals
+
+    arrivals = Arrivals()
+    saved: list[Path] = []
     with open_client(api_key, base_url) as client:
         job = client.submit_async(model, **given)
         try:
-            progress.follow(job.events())
+            for snapshot in job.events():
+                progress.show(snapshot)
+                for image in arrivals.take(snapshot):
+                    file = files[image["index"]]
+                    try:
+                        _save_image(job, image, file)
+                    except NotFound:
+                        # A job that has failed meanwhile has no pictures: the next event says why.
+                        if snapshot["status"] == "COMPLETED":
+                            raise
+                    else:
+                        saved.append(file)
             result = job.wait()
         except KeyboardInterrupt:
             with contextlib.suppress(Conflict):
                 job.cancel()
             progress.stop()
-            print(f"Request {job.request_id} is cancelled.", file=sys.stderr)
+            words = f"; {_count_saved(saved)}" if saved else ""
+            print(f"Request {job.request_id} is cancelled{words}.", file=sys.stderr)
             raise
-        make_folders(files)
-        # Beside their places and not in them, so that no name of the service's writes over a file.
-        with TemporaryDirectory(dir=files[0].parent, prefix=".understudy-") as folder:
-            for saved, file in zip(job.save(folder), files, strict=True):
-                saved.replace(file)
     return Drawing(files=files, result=result)
+
+
+def _save_image(job: Job, image: Mapping[str, Any], file: Path) -> None:
+    """Download a picture; its file is whole or not there."""
+    make_folders([file])
+    with TemporaryDirectory(dir=file.parent, prefix=".understudy-") as folder:
+        job.save_image(image, Path(folder, file.name)).replace(file)
+
+
+def _count_saved(saved: list[Path]) -> str:
+    if len(saved) == 1:
+        return "1 picture was saved"
+    return f"{len(saved)} pictures were saved" if saved else "nothing was saved"
 
 
 def draw_alone(
@@ -80,22 +105,29 @@ def draw_alone(
     """
     import uvloop
 
+    saved: list[Path] = []
+    parameters = Parameters.model_validate(given)
     try:
-        return uvloop.run(_draw_alone(Parameters.model_validate(given), files, model, settings, progress))
+        return uvloop.run(_draw_alone(parameters, files, model, settings, progress, saved))
     except KeyboardInterrupt:
         progress.stop()
-        print("Stopped; nothing was saved.", file=sys.stderr)
+        print(f"Stopped; {_count_saved(saved)}.", file=sys.stderr)
         raise
 
 
 async def _draw_alone(
-    parameters: Parameters, files: list[Path], model: str, settings: Settings, progress: JobProgress
+    parameters: Parameters,
+    files: list[Path],
+    model: str,
+    settings: Settings,
+    progress: JobProgress,
+    saved: list[Path],
 ) -> Drawing:
     from ..decoder import PictureDecoder
     from ..executors import WorkerLost
     from ..executors.local import LocalExecutor
     from ..executors.messages import Run
-    from ..jobs.tasks import build_tasks, count_steps
+    from ..jobs.tasks import build_tasks
 
     started = time.monotonic()
     decoder = PictureDecoder.from_settings(settings)
@@ -112,14 +144,11 @@ async def _draw_alone(
         tasks, pictures = build_tasks(
             parameters, model=model, seed=seed, references=[reference], pose_picture=pose_picture
         )
-        drawn = await _draw_run(executor, Run(tasks, pictures), count_steps(parameters), progress)
+        drawn = await _draw_run(executor, Run(tasks, pictures), files, progress, saved)
     except WorkerLost as error:
         raise InferenceFailed(error.message, code=error.code) from None
     finally:
         await asyncio.gather(executor.close(), decoder.close())
-    make_folders(files)
-    for file, picture in zip(files, drawn, strict=True):
-        file.write_bytes(picture.data)
     return Drawing(files=files, result=_describe(parameters, seed, files, drawn, time.monotonic() - started))
 
 
@@ -153,10 +182,14 @@ def _read_file(text: str) -> bytes | None:
         return None
 
 
-async def _draw_run(executor: Executor, run: Run, steps: int, progress: JobProgress) -> list[Drawn]:
+async def _draw_run(
+    executor: Executor, run: Run, files: list[Path], progress: JobProgress, saved: list[Path]
+) -> list[Drawn]:
+    """Carry out a run; each picture is in its file as soon as it is drawn, and its file in `saved`."""
     from ..executors.messages import Drawn, Starting, Step, TaskFailed
 
-    done: dict[str, int] = {}
+    numbers = {task.id: number for number, task in enumerate(run.tasks)}
+    images = [_describe_waiting(number, task) for number, task in enumerate(run.tasks)]
     drawn: dict[str, Drawn] = {}
     async with contextlib.aclosing(executor.run(run)) as messages:
         async for message in messages:
@@ -164,20 +197,35 @@ async def _draw_run(executor: Executor, run: Run, steps: int, progress: JobProgr
                 case Starting():
                     progress.show({"status": "QUEUED", "stage": "loading"})
                 case Step():
-                    done[message.task_id] = message.step
-                    progress.show(
-                        {
-                            "status": "PROCESSING",
-                            "stage": "drawing",
-                            "step": sum(done.values()),
-                            "steps": steps,
-                        }
-                    )
+                    images[numbers[message.task_id]] |= {"state": "drawing", "step": message.step}
                 case Drawn():
                     drawn[message.task_id] = message
+                    image, file = images[numbers[message.task_id]], files[numbers[message.task_id]]
+                    make_folders([file])
+                    file.write_bytes(message.data)
+                    saved.append(file)
+                    scores = {"likeness": message.likeness, "pose": message.pose}
+                    image |= {"state": "done", "step": image["steps"], **scores}
                 case TaskFailed():
                     raise InferenceFailed(message.message, code=message.code)
+            if isinstance(message, Step | Drawn):
+                progress.show(
+                    {
+                        "status": "PROCESSING",
+                        "stage": "drawing",
+                        "step": sum(image["step"] for image in images),
+                        "steps": sum(image["steps"] for image in images),
+                        "images": images if len(images) > 1 else None,
+                    }
+                )
     return [drawn[task.id] for task in run.tasks]
+
+
+def _describe_waiting(number: int, task: Task) -> dict[str, Any]:
+    """A picture that is not begun, as a service would tell it."""
+    pose = task.provenance["pose"]
+    asked = {"asked_pose": pose} if isinstance(pose, str) else {}
+    return {"index": number, "state": "waiting", "step": 0, "steps": task.steps * task.candidates, **asked}
 
 
 def _describe(

@@ -1,13 +1,13 @@
-"""How far a job is, as one line of the terminal that is drawn again and again."""
+"""How far a job is, as lines of the terminal that are drawn again and again."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 STAGES = {
     "waiting": "Waiting for a worker",
@@ -19,10 +19,12 @@ STAGES = {
 
 
 class JobProgress:
-    """A progress bar for one job, on stderr; with `keep` it stays there when the job has ended."""
+    """A bar for one job after another, on stderr, and one for each of several pictures that has begun.
 
-    def __init__(self, title: str = "", *, keep: bool = False) -> None:
-        self._title = title
+    They are gone at the end, and where nothing can be drawn again there are none.
+    """
+
+    def __init__(self) -> None:
         console = Console(stderr=True)
         self._progress = Progress(
             SpinnerColumn(),
@@ -31,11 +33,11 @@ class JobProgress:
             TextColumn("{task.fields[count]}"),
             TimeElapsedColumn(),
             console=console,
-            transient=not keep,
-            # Where nothing can be drawn again, only what stays is worth a line.
-            disable=not keep and not console.is_terminal,
+            transient=True,
+            disable=not console.is_terminal,
         )
-        self._task = self._progress.add_task(self._describe("Sending"), total=None, count="")
+        self._job = self._progress.add_task("Sending", total=None, count="")
+        self._pictures: dict[int, TaskID] = {}
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -50,40 +52,66 @@ class JobProgress:
         self.stop()
 
     def stop(self) -> None:
-        """Take the bar away, so that what is written next stands alone."""
+        """Take the bars away, so that what is written next stands alone."""
         self._progress.stop()
 
-    def follow(self, snapshots: Iterable[Mapping[str, Any]]) -> None:
-        """Show each snapshot of a job as it comes, to the end."""
-        for snapshot in snapshots:
-            self.show(snapshot)
-
     def show(self, snapshot: Mapping[str, Any]) -> None:
-        """Show one snapshot of a job: its `status`, `stage`, `step`, `steps`, `queue_position`."""
+        """Show a snapshot of a job: `status`, `stage`, `step`, `steps`, `queue_position`, `images`."""
         status, stage = snapshot.get("status"), snapshot.get("stage") or ""
         if status == "COMPLETED":
-            # The end carries the result, not the steps: whatever there was to do is done.
-            steps = self._progress.tasks[self._task].total
-            self._progress.update(
-                self._task,
-                description=self._describe(STAGES["done"]),
-                total=steps or 1,
-                completed=steps or 1,
-                count=f"step {steps:.0f} of {steps:.0f}" if steps else "",
-            )
+            self._show_end()
             return
         step, steps = snapshot.get("step"), snapshot.get("steps")
         words = "Failed" if status == "FAILED" else STAGES.get(stage, "Working")
         if stage == "waiting" and (place := snapshot.get("queue_position") or 0) > 1:
             words = f"Waiting in the queue, place {place}"
         self._progress.update(
-            self._task,
-            description=self._describe(words),
+            self._job,
+            description=words,
             # Without a first step there is nothing to measure by: the bar only moves.
             total=steps if step else None,
             completed=step or 0,
             count=f"step {step} of {steps}" if step else "",
         )
+        self._show_pictures(snapshot.get("images") or ())
 
-    def _describe(self, words: str) -> str:
-        return f"{self._title}: {words}" if self._title else words
+    def _show_end(self) -> None:
+        # The end carries the result, not the steps: whatever there was to do is done.
+        steps = self._progress.tasks[0].total
+        self._progress.update(
+            self._job,
+            description=STAGES["done"],
+            total=steps or 1,
+            completed=steps or 1,
+            count=f"step {steps:.0f} of {steps:.0f}" if steps else "",
+        )
+        while self._pictures:
+            self._progress.remove_task(self._pictures.popitem()[1])
+
+    def _show_pictures(self, images: Sequence[Mapping[str, Any]]) -> None:
+        for image in images:
+            index = image["index"]
+            if image["state"] == "waiting":
+                # It had begun, but its worker is gone.
+                if index in self._pictures:
+                    self._progress.remove_task(self._pictures.pop(index))
+                continue
+            if index not in self._pictures:
+                self._pictures[index] = self._progress.add_task(_name_picture(image), count="")
+            self._progress.update(
+                self._pictures[index],
+                total=image["steps"],
+                completed=image["step"],
+                count=_describe_picture(image),
+            )
+
+
+def _name_picture(image: Mapping[str, Any]) -> str:
+    return f"  {image['index'] + 1:02} {image.get('asked_pose', '')}".rstrip()
+
+
+def _describe_picture(image: Mapping[str, Any]) -> str:
+    if image["state"] == "drawing":
+        return f"step {image['step']} of {image['steps']}"
+    scores = [f"{name} {image[name]:.2f}" for name in ("likeness", "pose") if image.get(name) is not None]
+    return "  ".join(["done", *scores])

@@ -1,37 +1,53 @@
 import json
 import math
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 import understudy_toon
 from PIL import Image
-from training.toon.artist import Artist, tell_seconds
+from training.toon import artist as drawing
+from training.toon import cases
+from training.toon.artist import Artist
 from training.toon.attributes import ATTRIBUTES, NAMES, NONE
-from training.toon.cases import ALIKE, LINEUP, SIDE, differ, draw_lineup, make_case
-from training.toon.evaluate import Scope, evaluate
+from training.toon.cases import ALIKE, CROWD, SIDE, differ, draw_crowd, make_case
+from training.toon.evaluate import VARIANTS, Scope, evaluate
 from training.toon.examination import (
+    OPTIONAL_ATTRIBUTES,
     Examined,
+    Instruments,
     find_removable,
-    measure_attributes,
-    measure_identity,
-    measure_orders,
-    measure_pose,
+    mark_attributes,
+    mark_identity,
+    mark_pose,
+    measure_answers,
+    measure_marks,
+    measure_obedience,
     measure_removals,
     tell_truth,
 )
 from training.toon.examiner import Examiner
 from training.toon.figures import (
+    Marks,
     bootstrap,
+    compare_excess,
+    measure_difference,
     measure_frechet,
     measure_mean,
     measure_share,
     measure_sharpness,
 )
+from training.toon.loupe import PIECES, Loupe
 from training.toon.poses import HELD_OUT_FAMILIES
 from training.toon.readers import ANSWER_NAMES
+from training.toon.scores import measure_detector, tell_likeness
+from training.toon.wording import SCENE_WORDS
 
 from understudy.engines import DrawRequest
+from understudy.engines.toon_detector import ToonDetector
+from understudy.pose.skeleton import measure_torso
 
 CASES = [make_case(number) for number in range(30)]
 TRUTH = tell_truth(CASES)
@@ -46,7 +62,7 @@ def read_truly(truth):
         answers=truth.answers.clip(min=0),
         identities=np.eye(count),
         points=np.stack([skeleton[:, :2] for skeleton in truth.skeletons]),
-        features=np.zeros((count, 2)),
+        features=np.zeros((count, PIECES, 2)),
         sharpness=np.ones(count),
     )
 
@@ -84,6 +100,46 @@ def test_the_frechet_distance_is_that_of_normal_distributions():
     assert figure.low < 25 < figure.high
 
 
+def test_a_difference_is_between_pictures_of_the_same_cases():
+    rng = np.random.default_rng(0)
+    hardness = rng.random(200)
+    lower, ones = Marks(hardness, np.ones(200)), np.ones(200)
+    figure = measure_difference(Marks(hardness + 0.1, ones), lower)
+    assert figure.value == pytest.approx(0.1)
+    # Each of the two is only known to .04: what they share is in neither end.
+    assert figure.low == pytest.approx(0.1)
+    assert figure.high == pytest.approx(0.1)
+    assert measure_difference(lower, Marks(hardness + 0.1, ones)).value == pytest.approx(-0.1)
+    shuffled = measure_difference(Marks(rng.permutation(hardness) + 0.1, ones), lower)
+    assert shuffled.high - shuffled.low > 0.08
+    # What has no weight in one of them counts in neither, and weights are counted.
+    first = Marks(np.array([1.0, 1.0, 0.0]), np.array([3.0, 1.0, 1.0]))
+    second = Marks(np.array([0.0, 1.0, 5.0]), np.array([3.0, 1.0, 0.0]))
+    assert measure_difference(first, second).value == pytest.approx(0.75)
+    assert measure_difference(first, second).count == 2
+    assert measure_difference(first, replace(second, weights=np.zeros(3))) is None
+
+
+@pytest.mark.parametrize("kind", ["shift", "spread"])
+def test_an_excess_is_not_hidden_by_what_few_pictures_cost(kind):
+    rng = np.random.default_rng(0)
+    true, others = rng.normal(size=(400, 60)), rng.normal(size=(400, 60))
+
+    def spoil(amount):
+        # The Frechet distance grows with the square of either.
+        return true + amount**0.5 * 0.15 if kind == "shift" else true * (1 + amount**0.5 * 0.15)
+
+    floor, allowed = measure_frechet(true, others), measure_frechet(spoil(1), others)
+    plain = measure_frechet(spoil(2), others) / allowed
+    assert compare_excess(spoil(1), spoil(1), true, others) == 1
+    assert compare_excess(spoil(2), spoil(1), true, others) == pytest.approx(2, rel=0.2)
+    assert plain < 1.5
+    assert floor > 0.5 * allowed
+    assert compare_excess(true, spoil(1), true, others) == 0
+    # Nothing is as good as reconstructions that have no flaw at all.
+    assert compare_excess(spoil(1), true, true, others) > 100
+
+
 @pytest.mark.parametrize("contrast", [80, 250])
 def test_sharpness_is_that_of_the_edge_whatever_its_contrast(contrast):
     x = np.arange(200) - 99.5
@@ -111,12 +167,27 @@ def test_a_blurred_drawing_is_less_sharp():
 def test_cases_are_held_out_and_always_the_same():
     families = [case.shot.pose.family for case in CASES]
     assert sorted(families) == sorted(HELD_OUT_FAMILIES * 3)
-    assert not {case.reference_shot.pose.family for case in CASES} & {*HELD_OUT_FAMILIES}
+    plain = {shot.pose.family for case in CASES for shot in (*case.reference_shots, case.crowd_shot)}
+    assert not plain & {*HELD_OUT_FAMILIES}
     assert make_case(7) == CASES[7]
     assert len({case.prompt for case in CASES}) == len(CASES)
     for case in CASES:
-        assert case.reference_shot.framing.kind == "whole"
-        assert case.reference_shot.pose.view in ("front", "three-quarter")
+        assert len({case.shot, *case.reference_shots, case.crowd_shot}) == 4
+        for shot in case.reference_shots:
+            assert shot.framing.kind == "whole"
+            assert shot.pose.view in ("front", "three-quarter")
+
+
+def test_a_direction_tells_nothing_of_the_character():
+    told = {word for name in ("hair", "top", "bottom", "shoes", "hat") for word in ATTRIBUTES[name] if word}
+    told |= {*ATTRIBUTES["top_colour"], "hair", "man", "woman", "boy", "girl"}
+    for case in CASES:
+        pose, face, scene = case.direction.split(", ")
+        assert not told & {*pose.split(), *face.split()}
+        assert any(scene in words for words in SCENE_WORDS.values())
+        assert told & {*case.prompt.replace(",", "").split()}
+    # It is for the shot alone: two characters in one shot would have the same.
+    assert len({case.direction for case in CASES}) > 20
 
 
 def test_what_an_order_changes_can_be_seen():
@@ -127,42 +198,57 @@ def test_what_an_order_changes_can_be_seen():
         assert ORDERED.answers[index, column] != TRUTH.answers[index, column]
 
 
-def test_a_lineup_has_its_own_first_and_can_be_told_from_it():
-    lineup = draw_lineup(CASES[0])
-    assert lineup.shape == (LINEUP, 192, 192, 3)
-    assert all(differ(lineup[0], other) for other in lineup[1:])
-    pixels = [int((lineup[0] != other).any(axis=2).sum()) for other in lineup[1:]]
+def test_a_crowd_has_its_own_first_and_can_be_told_from_it():
+    crowd = draw_crowd(CASES[0])
+    assert crowd.shape == (CROWD, 192, 192, 3)
+    assert all(differ(crowd[0], other) for other in crowd[1:])
+    pixels = [int((crowd[0] != other).any(axis=2).sum()) for other in crowd[1:]]
     assert np.median(pixels[:ALIKE]) < 0.5 * np.median(pixels[ALIKE:])
-    assert np.array_equal(draw_lineup(CASES[0]), lineup)
+    assert np.array_equal(draw_crowd(CASES[0]), crowd)
+
+
+def test_a_crowd_with_too_few_alike_is_refused(monkeypatch):
+    monkeypatch.setattr(cases, "_MOST_TRIES", 10)
+    with pytest.raises(ValueError, match="fewer than 20"):
+        draw_crowd(CASES[0])
 
 
 def test_true_readings_score_high_and_those_of_others_low():
     right = read_truly(TRUTH)
     wrong = right[SHUFFLED]
-    lineups = [np.concatenate([right.identities[[index]], np.roll(right.identities, -1 - index, 0)[:-1]])
-               for index in range(len(CASES))]  # fmt: skip
+    crowds = [np.concatenate([right.identities[[index]], np.roll(right.identities, -1 - index, 0)[:-1]])
+              for index in range(len(CASES))]  # fmt: skip
     for read, is_right in ((right, True), (wrong, False)):
-        identity = measure_identity(read, lineups)
-        attributes, pose = measure_attributes(read, TRUTH), measure_pose(read, TRUTH)
+        identity = measure_marks(mark_identity(read, crowds))
+        attributes, pose = measure_marks(mark_attributes(read, TRUTH)), measure_marks(mark_pose(read, TRUTH))
+        answers = measure_answers(read, TRUTH)
         if is_right:
-            assert identity.value == attributes["attributes"].value == pose.value == 1
-            assert attributes["optional_present"].value == attributes["optional_absent"].value == 1
-            assert all(figure is None or figure.value == 1 for figure in attributes.values())
+            assert identity.value == attributes.value == pose.value == 1
+            assert answers["optional_present"].value == answers["optional_absent"].value == 1
+            assert all(figure is None or figure.value == 1 for figure in answers.values())
         else:
             assert identity.value == 0
-            assert attributes["attributes"].value < 0.5
-            assert attributes["optional_present"].value < 0.5
+            assert attributes.value < 0.5
+            assert answers["optional_present"].value < 0.5
             assert pose.value < 0.3
+
+
+def test_a_pose_that_is_off_is_right_only_within_its_threshold():
+    read = read_truly(TRUTH)
+    lengths = np.array([measure_torso(one) for one in TRUTH.skeletons])
+    moved = replace(read, points=read.points + 0.07 * lengths[:, None, None] * (1, 0))
+    assert measure_marks(mark_pose(moved, TRUTH)).value == 1
+    assert measure_marks(mark_pose(moved, TRUTH, threshold=0.05)).value == 0
 
 
 def test_a_draw_is_no_find():
     same = np.ones((1, 4)) / 2
     read = replace(read_truly(TRUTH)[:1], identities=same)
-    assert measure_identity(read, [np.repeat(same, 3, axis=0)]).value == 0
+    assert mark_identity(read, [np.repeat(same, 3, axis=0)]).values == [0]
 
 
 def test_only_what_a_true_drawing_shows_is_counted():
-    figures = measure_attributes(read_truly(TRUTH), TRUTH)
+    figures = measure_answers(read_truly(TRUTH), TRUTH)
     shown = TRUTH.answers[:, NAMES.index("eye_colour")] != NONE
     assert 0 < figures["eye_colour"].count == shown.sum() < len(CASES)
     glasses = TRUTH.answers[:, NAMES.index("glasses")]
@@ -170,21 +256,26 @@ def test_only_what_a_true_drawing_shows_is_counted():
 
 
 def test_orders_count_as_followed_only_where_the_picture_shows_it():
-    followed = measure_orders(read_truly(ORDERED), CASES, ORDERED, TRUTH)
-    ignored = measure_orders(read_truly(TRUTH), CASES, ORDERED, TRUTH)
+    followed = measure_obedience(read_truly(ORDERED), CASES, ORDERED, TRUTH)
+    ignored = measure_obedience(read_truly(TRUTH), CASES, ORDERED, TRUTH)
     assert followed["orders"].value == followed["rest_stays"].value == 1
     assert ignored["orders"].value == 0
     assert ignored["rest_stays"].value == 1
     assert followed["orders"].count == (
         followed["orders_that_add"].count + followed["orders_that_take_away"].count
     )
-    others = measure_orders(read_truly(ORDERED)[SHUFFLED], CASES, ORDERED, TRUTH)
+    others = measure_obedience(read_truly(ORDERED)[SHUFFLED], CASES, ORDERED, TRUTH)
     assert others["rest_stays"].value < 0.5
 
 
 def test_removals_are_seen():
     removable = find_removable(CASES, TRUTH)
-    assert removable
+    # Of what a character has not always the same is named.
+    several = {
+        index: [name for name in OPTIONAL_ATTRIBUTES if getattr(CASES[index].character, name)]
+        for index in removable
+    }
+    assert any(several[index].index(name) > 0 for index, name in removable.items())
     chosen, names = np.array(list(removable)), list(removable.values())
     bare = TRUTH.answers.copy()
     for index, name in removable.items():
@@ -193,49 +284,117 @@ def test_removals_are_seen():
     assert measure_removals(read_truly(replace(TRUTH, answers=bare))[chosen], names).value == 1
 
 
-def test_an_artist_draws_once_and_keeps_it(tmp_path):
+def ask(**changes):
+    return replace(
+        DrawRequest(
+            prompt=CASES[0].prompt,
+            references=[CASES[0].draw_reference()],
+            width=256,
+            height=256,
+            seed=1,
+            steps=2,
+            skeleton=TRUTH.skeletons[0] / (4, 4, 1),
+        ),
+        **changes,
+    )
+
+
+def test_an_artist_draws_once_and_keeps_it(tmp_path, monkeypatch):
     checkpoint = understudy_toon.checkpoint_path()
     artist = Artist(checkpoint, tmp_path, device="cpu")
-    request = DrawRequest(
-        prompt=CASES[0].prompt,
-        references=[CASES[0].draw_reference()],
-        width=256,
-        height=256,
-        seed=1,
-        steps=2,
-        skeleton=TRUTH.skeletons[0] / (4, 4, 1),
-    )
-    (first,) = artist.draw([request])
+    (first,) = artist.draw([ask()])
     (kept,) = tmp_path.iterdir()
     written = kept.stat().st_mtime_ns
-    (again,) = artist.draw([request])
+    (again,) = artist.draw([ask()])
     assert kept.stat().st_mtime_ns == written
     assert again.tobytes() == first.tobytes()
-    assert tell_seconds(again) > 0
     for change in ({"steps": 3}, {"prompt": "a hat"}, {"references": [CASES[1].draw_reference()]}):
-        artist.draw([replace(request, **change)])
+        artist.draw([ask(**change)])
     assert len(list(tmp_path.iterdir())) == 4
     assert artist.reconstruct(CASES[0].draw_truth()).size == (SIDE, SIDE)
+    assert len(artist.time_drawing(ask(seed=seed) for seed in range(4))) == 2
+    assert len(list(tmp_path.iterdir())) == 4
+    # Another version of what draws draws anew.
+    monkeypatch.setattr(drawing.diffusers, "__version__", "0.0")
+    Artist(checkpoint, tmp_path, device="cpu").draw([ask()])
+    assert len(list(tmp_path.iterdir())) == 5
+
+
+def test_an_artist_scores_as_its_own_checkpoint_does(tmp_path):
+    checkpoint = tmp_path / "checkpoint"
+    shutil.copytree(understudy_toon.checkpoint_path(), checkpoint)
+    shutil.rmtree(checkpoint / "pose_detector", ignore_errors=True)
+    request, truth = ask(width=SIDE, height=SIDE, skeleton=TRUTH.skeletons[0]), CASES[0].draw_truth()
+    artist = Artist(checkpoint, tmp_path / "drawn", device="cpu")
+    likeness = artist.score_likeness(request.references, truth)
+    assert not artist.has_detector
+    assert artist.score(request, truth) == likeness
+    assert artist.score_likeness(request.references, request.references[0]) == pytest.approx(1)
+    torch.manual_seed(0)
+    ToonDetector().save_pretrained(checkpoint / "pose_detector")
+    artist = Artist(checkpoint, tmp_path / "drawn", device="cpu")
+    figures = measure_detector(artist, [truth], TRUTH.skeletons[:1])
+    assert artist.has_detector
+    assert figures["pck_0.05"].value <= figures["pck_0.1"].value < 0.5
+    assert artist.score(request, truth) == pytest.approx((likeness + figures["pck_0.1"].value) / 2, abs=1e-4)
+
+
+class Finder:
+    """Stands where an artist does, and finds what it is told, one after another."""
+
+    def __init__(self, found):
+        self._found = iter(found)
+
+    def find_skeleton(self, picture):
+        return next(self._found)
+
+
+def test_a_detector_that_finds_nobody_has_found_no_keypoint():
+    skeletons = TRUTH.skeletons[:2]
+    figures = measure_detector(Finder([skeletons[0], None]), [None, None], skeletons)
+    assert figures["pck_0.1"].value == figures["pck_0.05"].value == figures["found"].value == 0.5
+
+
+def test_likeness_is_told_apart_for_those_alike_and_for_strangers():
+    figures = tell_likeness(np.array([[0.9, 0.8, 0.95, 0.1], [0.5, 0.4, 0.4, 0.6]]), alike=2)
+    assert {name: round(figure.value, 4) for name, figure in figures.items()} == {
+        "own": 0.7, "alike": 0.6375, "strangers": 0.35, "above_alike": 0.75, "above_strangers": 0.5,
+        "above_all": 0.0,
+    }  # fmt: skip
+
+
+def make_instruments():
+    torch.manual_seed(0)
+    examiner = Examiner(widths=(16, 32, 48, 64), blocks=(1, 1, 1, 1), pyramid_width=32)
+    return Instruments(examiner.eval(), Loupe(widths=(8, 16, 24, 32)).eval())
 
 
 def test_the_whole_command_writes_its_report(tmp_path):
-    examiner = Examiner(widths=(16, 32, 48, 64), blocks=(1, 1, 1, 1), pyramid_width=32)
-    examiner.save_pretrained(tmp_path / "examiner")
-    scope = Scope(cases=2, baselines=1, variants=1, strangers=3)
+    instruments = make_instruments()
+    instruments.examiner.save_pretrained(tmp_path / "networks" / "examiner")
+    instruments.loupe.save_pretrained(tmp_path / "networks" / "loupe")
+    scope = Scope(cases=2, baselines=1, orders=1, variants=1, many_steps=1, pairs=2, strangers=3, timed=1)
     folder = tmp_path / "evaluation"
-    report = evaluate(understudy_toon.checkpoint_path(), tmp_path / "examiner", folder, scope, device="cpu")
+    report = evaluate(understudy_toon.checkpoint_path(), tmp_path / "networks", folder, scope, device="cpu")
     assert json.loads((folder / "evaluation.json").read_text()) == report
-    assert {*report["conditions"]} >= {"drawn", "truth", "copy", "reconstruction", "prompt_only", "no_pose"}
-    assert report["conditions"]["truth"]["sharpness"]["value"] == 1
-    assert report["conditions"]["drawn"]["frechet"]["count"] == scope.cases
-    assert report["conditions"]["no_pose"]["identity"]["count"] == scope.baselines
-    for figures in report["conditions"].values():
+    conditions = report["conditions"]
+    assert {*conditions} >= {"drawn", "truth", "copy", "reconstruction", "prompt_only", "no_reference"}
+    assert conditions["truth"]["sharpness"]["value"] == 1
+    assert conditions["drawn"]["frechet"]["count"] == scope.cases
+    assert conditions["no_pose"]["identity"]["count"] == scope.baselines
+    for figures in conditions.values():
         assert {*ANSWER_NAMES, "identity", "pose", "attributes"} <= {*figures}
-    assert [(one["steps"], one["guidance_scale"]) for one in report["variants"]] == [
-        (4, 3.0), (10, 3.0), (20, 3.0), (50, 3.0), (10, 1.0), (10, 7.0),
-    ]  # fmt: skip
+    variants = report["variants"]
+    assert [(one["steps"], one["guidance_scale"]) for one in variants] == [
+        (one.steps, one.guidance_scale) for one in VARIANTS
+    ]
+    assert set(variants[1]["differences"]["frechet_ratio"].values()) == {0.0, 1}
+    assert all(one["median_seconds"] > 0 for one in variants)
+    assert report["pairs"]["best_of_four"]["differences"]["identity"]["count"] == scope.pairs
+    assert report["scores"]["likeness"]["own"]["count"] == scope.pairs
     tables = (folder / "evaluation.md").read_text()
-    assert "95 %" in tables
-    assert {len(line.split("|")) for line in tables.splitlines()[:8] if line} == {10}
+    assert "validation and test share their families" in tables
+    for table in tables.split("\n\n")[2:]:
+        assert len({line.count(" | ") for line in table.strip().splitlines()}) == 1
     assert Image.open(folder / "samples.png").size == (192, 6 * 192)
     assert Image.open(folder / "orders.png").width == 192

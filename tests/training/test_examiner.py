@@ -9,8 +9,7 @@ from training.toon.examiner_training import (
     measure_identities,
     prepare_batch,
 )
-from training.toon.groups import draw_group
-from training.toon.groups import join_arrays
+from training.toon.groups import draw_group, join_arrays
 from training.toon.ink import Part
 from training.toon.readers import ANSWERS
 from training.toon.train_examiner import learn_groups

@@ -1,54 +1,73 @@
 """An evaluation: what a model is asked to draw of held-out cases, and the figures of what it drew.
 
-Everything is measured in the same way: what the whole model drew, what it drew with something left
-out, the references as they are, and the true drawings, which tell how good the examiner is.
+Everything is measured in the same way: what the model drew, what it drew with something left
+out, the references as they are, and the true drawings, which tell how good the examiner is. Differences
+are between pictures of the same cases.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
+from typing import Any
 
 import numpy
 from numpy.typing import NDArray
 from PIL import Image
 
 from understudy.engines import DrawRequest
+from understudy.worker import choose_candidate_seed
 
-from .artist import Artist, tell_seconds
-from .cases import SIDE, Case, draw_lineup, draw_stranger, make_case
+from .artist import Artist
+from .cases import SIDE, Case, draw_crowd, draw_stranger, make_case
 from .examination import (
     Examined,
+    Instruments,
     Truth,
     examine,
     find_removable,
     identify,
-    measure_attributes,
-    measure_identity,
-    measure_orders,
-    measure_pose,
+    mark_attributes,
+    mark_identity,
+    mark_pose,
+    measure_answers,
+    measure_marks,
+    measure_obedience,
     measure_removals,
     tell_truth,
 )
-from .examiner import Examiner
-from .figures import Figure, bootstrap, measure_frechet, measure_mean
+from .figures import (
+    Figure,
+    Marks,
+    bootstrap,
+    compare_excess,
+    measure_difference,
+    measure_frechet,
+    measure_mean,
+    measure_share,
+)
 
-Figures = dict[str, Figure | None]
+Results = dict[str, Figure | None]
 
 _NO_REFERENCE = Image.new("RGB", (SIDE, SIDE), (128, 128, 128))
 """The grey that an image encoder sees as zeros: in training that is what no reference is."""
 _RESAMPLES = 200
 _AT_ONCE = 16
+_AHEAD = 32
+"""How many things the executor draws before they are asked for."""
 
 
 @dataclass(frozen=True)
 class Condition:
-    """What a model is given of a case; `prompt` is `full`, `order` or `none`."""
+    """What a model is given of a case; `prompt` is `direction`, `full`, `order` or `none`, and
+    `references` how many there are, up to two."""
 
-    prompt: str = "full"
-    reference: bool = True
+    prompt: str = "direction"
+    references: int = 1
     posed: bool = True
     steps: int = 10
     guidance_scale: float = 3.0
@@ -58,74 +77,98 @@ class Condition:
 class Material:
     """Cases and all that is known of them; nothing of it depends on a model.
 
-    `lineups` are the identities (50, width) of each case's lineup; `right` is what is read of the
+    `crowds` are the identities (50, width) of each case's crowd; `right` is what is read of the
     true drawings, `strangers` of true drawings of others.
     """
 
     cases: list[Case]
     truth: Truth
-    lineups: list[NDArray[numpy.float64]]
+    crowds: list[NDArray[numpy.float64]]
     right: Examined
     strangers: Examined
 
 
-def prepare_material(examiner: Examiner, count: int, strangers: int, executor: Executor) -> Material:
+def prepare_material(instruments: Instruments, count: int, strangers: int, executor: Executor) -> Material:
     """Make `count` cases and draw what they are measured against, in the executor's processes."""
-    cases = list(executor.map(make_case, range(count), chunksize=4))
+    cases = list(_do_ahead(executor, make_case, range(count)))
+    truth = tell_truth(cases)
+    crowds = _do_ahead(executor, draw_crowd, cases)
+    right = zip(_do_ahead(executor, Case.draw_truth, cases), truth.skeletons, strict=True)
     return Material(
         cases=cases,
-        truth=tell_truth(cases),
-        lineups=[identify(examiner, lineup) for lineup in executor.map(draw_lineup, cases)],
-        right=examine(examiner, executor.map(Case.draw_truth, cases, chunksize=4)),
-        strangers=examine(examiner, executor.map(draw_stranger, range(strangers), chunksize=4)),
+        truth=truth,
+        crowds=[identify(instruments.examiner, crowd) for crowd in crowds],
+        right=examine(instruments, right),
+        strangers=examine(instruments, _do_ahead(executor, draw_stranger, range(strangers))),
     )
 
 
 class Evaluation:
     """Measures what one model draws of the material's cases; the first cases where few are enough."""
 
-    def __init__(self, examiner: Examiner, artist: Artist, material: Material) -> None:
-        self._examiner, self._artist, self.material = examiner, artist, material
-        self._read: dict[tuple[Condition, int], tuple[Examined, list[float]]] = {}
+    def __init__(self, instruments: Instruments, artist: Artist, material: Material) -> None:
+        self._instruments, self.artist, self.material = instruments, artist, material
+        self._read: dict[Condition, Examined] = {}
 
-    def measure_bounds(self) -> dict[str, Figures]:
+    def measure_bounds(self) -> dict[str, Results]:
         """Between what a model's figures lie: the true drawings, these through the autoencoder alone,
         and the references pasted as they are."""
-        copied = examine(self._examiner, (case.draw_reference() for case in self.material.cases))
+        material = self.material
         return {
-            "truth": self._measure(self.material.right),
-            "reconstruction": self._measure(self._reconstructed),
-            "copy": self._measure(copied),
+            "truth": self._measure(material.right) | {"frechet": self._measure_frechet(material.right)},
+            "reconstruction": self._measure(self._reconstructed)
+            | {"frechet": self._measure_frechet(self._reconstructed)},
+            "copy": self._measure(self._examine_pictures(case.draw_reference() for case in material.cases)),
         }
 
-    def measure_drawn(self, condition: Condition, count: int) -> Figures:
-        """The figures of `count` pictures, and the seconds that each took."""
-        read, seconds = self._examine(condition, count)
-        return self._measure(read) | {"seconds": measure_mean(seconds)}
+    def measure(self, condition: Condition, count: int) -> Results:
+        """The figures of `count` drawn pictures."""
+        return self._measure(self._examine(condition, count))
 
-    def compare_cleanliness(self, condition: Condition) -> Figure:
-        """The Frechet distance of drawn pictures to true ones, as a multiple of that of the
-        autoencoder's own reconstructions."""
-        drawn = self._examine(condition, len(self.material.cases))[0].features
-        reconstructed, true = self._reconstructed.features, self.material.strangers.features
+    def measure_cleanliness(self, condition: Condition, count: int) -> Results:
+        """How clean drawn pictures are.
 
-        def compare(chosen: NDArray[numpy.int64]) -> float:
-            own = measure_frechet(drawn[chosen], true)
-            return own / measure_frechet(reconstructed[chosen], true)
+        frechet          their Frechet distance to true drawings of others
+        frechet_ratio    how far they are beyond the true drawings' own distance, as a multiple of how
+                         far the autoencoder's own reconstructions are
+        sharpness_ratio  their edges' sharpness as a share of the reconstructions'
+        """
+        drawn, reconstructed = self._examine(condition, count), self._reconstructed[:count]
+        blunt = numpy.maximum(reconstructed.sharpness, 1e-9)
+        return {
+            "frechet": self._measure_frechet(drawn),
+            "frechet_ratio": bootstrap(self._compare_excess(condition, count), count, _RESAMPLES),
+            "sharpness_ratio": measure_mean(drawn.sharpness / blunt, blunt),
+        }
 
-        return bootstrap(compare, len(drawn), _RESAMPLES)
+    def compare(self, first: Condition, second: Condition, count: int) -> Results:
+        """By how much the first is better, in the same `count` cases."""
+        return self._compare(self._examine(first, count), self._examine(second, count))
 
-    def measure_orders(self, condition: Condition, count: int) -> Figures:
+    def compare_variants(self, first: Condition, second: Condition, count: int) -> Results:
+        """The same, and by how much the first's `frechet_ratio` is higher."""
+        ratios = [self._compare_excess(condition, count) for condition in (first, second)]
+        higher = bootstrap(lambda chosen: ratios[0](chosen) - ratios[1](chosen), count, _RESAMPLES)
+        return self.compare(first, second, count) | {"frechet_ratio": higher}
+
+    def compare_best(self, condition: Condition, count: int, candidates: int) -> tuple[Results, Results]:
+        """The figures of the picture that the product would choose of so many candidates, and by how
+        much it is better than the first candidate."""
+        best = self._examine_pictures(self._choose_best(condition, count, candidates))
+        return self._measure(best), self._compare(best, self._examine(condition, count))
+
+    def measure_orders(self, condition: Condition, count: int) -> Results:
         """How far the orders of cases are followed where a model is given that; see `examination`."""
-        return self._measure_orders(self._examine(condition, count)[0])
+        return self._measure_obedience(self._examine(condition, count))
 
-    def measure_orders_on_truth(self, count: int) -> Figures:
+    def measure_orders_on_truth(self, count: int) -> Results:
         """The same of true drawings of what is ordered."""
         cases = self.material.cases[:count]
-        pictures = (case.draw_truth(changed=True) for case in cases)
-        return self._measure_orders(examine(self._examiner, pictures))
+        return self._measure_obedience(
+            self._examine_pictures(case.draw_truth(changed=True) for case in cases)
+        )
 
-    def measure_negatives(self, condition: Condition, count: int) -> dict[str, Figure | None]:
+    def measure_negatives(self, condition: Condition, count: int) -> Results:
         """How often a thing that the reference has is lacking: where the negative prompt names it, where
         it does not, and in true drawings (by the examiner's mistake)."""
         material = self.material
@@ -134,83 +177,126 @@ class Evaluation:
         if not chosen:
             return {"with_negative_prompt": None, "without": None, "truth": None}
         words = [getattr(material.cases[index].character, name) for index, name in removable.items()]
-        named = examine(self._examiner, self._draw(condition, chosen, negative_prompts=words))
-        unnamed, _ = self._examine(condition, count)
+        requests = (
+            self.ask(index, condition, negative_prompt=word)
+            for index, word in zip(chosen, words, strict=True)
+        )
+        named = self._examine_pictures(self._draw(requests), chosen)
         return {
             "with_negative_prompt": measure_removals(named, names),
-            "without": measure_removals(unnamed[numpy.array(chosen)], names),
+            "without": measure_removals(self._examine(condition, count)[numpy.array(chosen)], names),
             "truth": measure_removals(material.right[numpy.array(chosen)], names),
         }
 
-    def draw_case(self, index: int, condition: Condition) -> Image.Image:
-        """The picture of one case."""
-        return next(self._draw(condition, [index]))
+    def draw_cases(self, condition: Condition, count: int) -> Iterator[Image.Image]:
+        """The pictures of the first cases."""
+        return self._draw(self.ask(index, condition) for index in range(count))
 
-    def _examine(self, condition: Condition, count: int) -> tuple[Examined, list[float]]:
-        """What is read of the first cases drawn under a condition, and the seconds that each took."""
-        if (condition, count) not in self._read:
-            seconds: list[float] = []
-            read = examine(self._examiner, self._draw(condition, range(count), seconds))
-            self._read[condition, count] = read, seconds
-        return self._read[condition, count]
-
-    def _draw(
-        self,
-        condition: Condition,
-        indices: Sequence[int],
-        seconds: list[float] | None = None,
-        negative_prompts: Sequence[str] | None = None,
-    ) -> Iterator[Image.Image]:
-        """The pictures of cases; `seconds` gets how long each took."""
-        negatives = negative_prompts or [""] * len(indices)
-        for start in range(0, len(indices), _AT_ONCE):
-            piece = slice(start, start + _AT_ONCE)
-            requests = [
-                self._ask(index, condition, negative)
-                for index, negative in zip(indices[piece], negatives[piece], strict=True)
-            ]
-            for picture in self._artist.draw(requests):
-                if seconds is not None:
-                    seconds.append(tell_seconds(picture))
-                yield picture
-
-    def _ask(self, index: int, condition: Condition, negative_prompt: str) -> DrawRequest:
+    def ask(
+        self, index: int, condition: Condition, *, candidate: int = 0, negative_prompt: str = ""
+    ) -> DrawRequest:
+        """What the engine is asked for: that candidate of a case under a condition."""
         case = self.material.cases[index]
+        prompts = {"direction": case.direction, "full": case.prompt, "order": case.order, "none": ""}
+        references = [case.draw_reference(number) for number in range(condition.references)]
         return DrawRequest(
-            prompt={"full": case.prompt, "order": case.order, "none": ""}[condition.prompt],
+            prompt=prompts[condition.prompt],
             negative_prompt=negative_prompt,
-            references=[case.draw_reference() if condition.reference else _NO_REFERENCE],
+            references=references or [_NO_REFERENCE],
             width=SIDE,
             height=SIDE,
-            seed=case.number,
+            seed=choose_candidate_seed(case.number, candidate),
             steps=condition.steps,
             guidance_scale=condition.guidance_scale,
             skeleton=self.material.truth.skeletons[index] if condition.posed else None,
         )
 
+    def _draw(self, requests: Iterator[DrawRequest]) -> Iterator[Image.Image]:
+        while some := list(islice(requests, _AT_ONCE)):
+            yield from self.artist.draw(some)
+
+    def _choose_best(self, condition: Condition, count: int, candidates: int) -> Iterator[Image.Image]:
+        for index in range(count):
+            requests = [self.ask(index, condition, candidate=number) for number in range(candidates)]
+            pictures = self.artist.draw(requests)
+            scores = [self.artist.score(*one) for one in zip(requests, pictures, strict=True)]
+            yield pictures[scores.index(max(scores))]
+
+    def _examine(self, condition: Condition, count: int) -> Examined:
+        """What is read of the first cases drawn under a condition."""
+        if len(self._read.get(condition, ())) < count:
+            self._read[condition] = self._examine_pictures(self.draw_cases(condition, count))
+        return self._read[condition][:count]
+
+    def _examine_pictures(
+        self, pictures: Iterator[Image.Image], chosen: Sequence[int] | None = None
+    ) -> Examined:
+        """What is read of pictures of the chosen cases, or else of the first."""
+        skeletons = self.material.truth.skeletons
+        posed = skeletons if chosen is None else [skeletons[index] for index in chosen]
+        # Of skeletons there may be more: those of cases that are not drawn.
+        return examine(self._instruments, zip(pictures, posed, strict=False))
+
     @cached_property
     def _reconstructed(self) -> Examined:
-        pictures = (self._artist.reconstruct(case.draw_truth()) for case in self.material.cases)
-        return examine(self._examiner, pictures)
+        cases = self.material.cases
+        return self._examine_pictures(self.artist.reconstruct(case.draw_truth()) for case in cases)
 
-    def _measure(self, read: Examined) -> Figures:
-        """The figures of pictures of the first cases; a Frechet distance only where there are all."""
-        material, count = self.material, len(read)
-        truth = material.truth[:count]
-        figures = {
-            "identity": measure_identity(read, material.lineups[:count]),
-            **measure_attributes(read, truth),
-            "pose": measure_pose(read, truth),
-            "sharpness": measure_mean(read.sharpness / material.right.sharpness[:count]),
+    def _mark(self, read: Examined) -> dict[str, Marks]:
+        """What the product promises, of each of the first cases."""
+        truth = self.material.truth[: len(read)]
+        return {
+            "identity": mark_identity(read, self.material.crowds[: len(read)]),
+            "attributes": mark_attributes(read, truth),
+            "pose": mark_pose(read, truth),
         }
-        if count == len(material.cases):
-            true = material.strangers.features
-            figures["frechet"] = bootstrap(
-                lambda chosen: measure_frechet(read.features[chosen], true), count, _RESAMPLES
-            )
-        return figures
 
-    def _measure_orders(self, read: Examined) -> Figures:
+    def _measure(self, read: Examined) -> Results:
+        marks, right = self._mark(read), self.material.right[: len(read)]
+        return {
+            "identity": measure_share(marks["identity"].values),
+            "attributes": measure_marks(marks["attributes"]),
+            "pose": measure_marks(marks["pose"]),
+            **measure_answers(read, self.material.truth[: len(read)]),
+            "sharpness": measure_mean(read.sharpness / right.sharpness),
+        }
+
+    def _compare(self, first: Examined, second: Examined) -> Results:
+        marks, others = self._mark(first), self._mark(second)
+        return {name: measure_difference(marks[name], others[name]) for name in marks}
+
+    def _measure_frechet(self, read: Examined) -> Figure:
+        others = _spread(self.material.strangers.features)
+        return bootstrap(
+            lambda chosen: measure_frechet(_spread(read.features[chosen]), others), len(read), _RESAMPLES
+        )
+
+    def _compare_excess(self, condition: Condition, count: int) -> Callable[[NDArray[numpy.int64]], float]:
+        """What `compare_excess` gives for chosen ones of the first cases."""
+        drawn, reconstructed = self._examine(condition, count).features, self._reconstructed.features
+        true, others = self.material.right.features, _spread(self.material.strangers.features)
+        return lambda chosen: compare_excess(
+            _spread(drawn[chosen]), _spread(reconstructed[chosen]), _spread(true[chosen]), others
+        )
+
+    def _measure_obedience(self, read: Examined) -> Results:
         count = len(read)
         cases = self.material.cases[:count]
-        return measure_orders(read, cases, tell_truth(cases, changed=True), self.material.truth[:count])
+        return measure_obedience(read, cases, tell_truth(cases, changed=True), self.material.truth[:count])
+
+
+def _spread(features: NDArray[numpy.float64]) -> NDArray[numpy.float64]:
+    """The features (n, PIECES, channels) of pictures as those of their pieces, (n * PIECES, channels)."""
+    return features.reshape(-1, features.shape[-1])
+
+
+def _do_ahead(executor: Executor, do: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
+    """What `do` makes of each item, in their order, a few of them made ahead: all of them would not
+    fit into memory."""
+    waiting = deque()
+    for item in items:
+        waiting.append(executor.submit(do, item))
+        if len(waiting) >= _AHEAD:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()

@@ -1,4 +1,4 @@
-"""An examination: what an examiner reads of pictures of cases, and how often it is right.
+"""An examination: what is read of pictures of cases, and how often it is right.
 
 The same is asked of everything that is examined: of what a model drew, of the true drawings (how
 good the examiner is), of references pasted as they are.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+from itertools import islice
 
 import numpy
 import torch
@@ -23,7 +24,8 @@ from .cases import SIDE as PICTURE_SIDE
 from .cases import Case
 from .character import EXPRESSIONS
 from .examiner import SIDE, Examiner, hide_answers
-from .figures import Figure, find_own, measure_mean, measure_share, measure_sharpness
+from .figures import Figure, Marks, find_own, measure_mean, measure_share, measure_sharpness
+from .loupe import Loupe, look_closely
 from .poses import VIEWS
 from .readers import ANSWER_NAMES
 from .renderer import draw
@@ -36,7 +38,15 @@ MAIN_ATTRIBUTES = (
 OPTIONAL_ATTRIBUTES = ("layer", "hat", "glasses", "beard", "accessory")
 """What a character may lack; asked apart, for most characters lack most of them."""
 
-_AT_ONCE = 32
+_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class Instruments:
+    """What pictures are read with: networks of an evaluation's own."""
+
+    examiner: Examiner
+    loupe: Loupe
 
 
 @dataclass(frozen=True)
@@ -46,7 +56,7 @@ class Examined:
     answers     (n, 26), those of `readers.ANSWERS` that seem the likeliest
     identities  (n, width), of unit length
     points      (n, 18, 2), where each keypoint is, in pixels of the pictures that are asked for
-    features    (n, channels), for Frechet distances
+    features    (n, PIECES, channels), for Frechet distances
     sharpness   (n,), as `figures.measure_sharpness` has it
     """
 
@@ -89,19 +99,19 @@ def tell_truth(cases: Sequence[Case], *, changed: bool = False) -> Truth:
     return Truth(hide_answers(torch.tensor(numpy.array(answers)), shares).numpy(), skeletons)
 
 
-def examine(examiner: Examiner, pictures: Iterable[Image.Image]) -> Examined:
-    """Read pictures, one or more, of the size that is asked for."""
-    read: list[Examined] = []
-    batch: list[Image.Image] = []
-    for picture in pictures:
-        batch.append(picture)
-        if len(batch) == _AT_ONCE:
-            read.append(_examine_batch(examiner, batch))
-            batch = []
-    if batch:
-        read.append(_examine_batch(examiner, batch))
+def examine(instruments: Instruments, posed: Iterable[tuple[Image.Image, Skeleton]]) -> Examined:
+    """Read pictures, one or more, of the size that is asked for; each has a skeleton with it, which says
+    where to look closely."""
+    posed, read = iter(posed), []
+    while batch := list(islice(posed, _AT_ONCE)):
+        read.append(_examine_batch(instruments, *zip(*batch, strict=True)))
+    return join_examined(read)
+
+
+def join_examined(several: Sequence[Examined]) -> Examined:
+    """What is read of the pictures of all, one after another."""
     return Examined(
-        *(numpy.concatenate([getattr(one, field.name) for one in read]) for field in fields(Examined))
+        *(numpy.concatenate([getattr(one, field.name) for one in several]) for field in fields(Examined))
     )
 
 
@@ -112,24 +122,40 @@ def identify(examiner: Examiner, pictures: NDArray[numpy.uint8]) -> NDArray[nump
     return numpy.concatenate([examiner(_to_pixels(examiner, piece)).identities.cpu() for piece in pieces])
 
 
-def measure_identity(read: Examined, lineups: Sequence[NDArray[numpy.float64]]) -> Figure | None:
-    """How often a picture finds its own character in its lineup."""
-    return measure_share(find_own(read.identities, lineups))
+def mark_identity(read: Examined, crowds: Sequence[NDArray[numpy.float64]]) -> Marks:
+    """1 for a picture that finds its own character in its crowd, 0 for others."""
+    return Marks(find_own(read.identities, crowds).astype(float), numpy.ones(len(read)))
 
 
-def measure_attributes(read: Examined, truth: Truth) -> dict[str, Figure | None]:
-    """The shares of answers that are right, of those that can be seen: of `MAIN_ATTRIBUTES` together,
-    of each attribute, and of optional things where there is one and where there is none."""
-    shown = truth.answers != NONE
-    right = (read.answers == truth.answers) & shown
+def mark_attributes(read: Examined, truth: Truth) -> Marks:
+    """The share of answers of `MAIN_ATTRIBUTES` that are right, of those that can be seen."""
     main = [NAMES.index(name) for name in MAIN_ATTRIBUTES]
-    figures = {"attributes": _measure_answers(right[:, main], shown[:, main])}
+    right = read.answers[:, main] == truth.answers[:, main]
+    return _mark_answers(right, truth.answers[:, main] != NONE)
+
+
+def mark_pose(read: Examined, truth: Truth, threshold: float = 0.1) -> Marks:
+    """PCK of the torso's length; every keypoint of the truth counts that its picture shows."""
+    scores = [
+        score_pck(numpy.column_stack([points, numpy.ones(len(points))]), skeleton, threshold)
+        for points, skeleton in zip(read.points, truth.skeletons, strict=True)
+    ]
+    return Marks(numpy.array(scores), numpy.ones(len(scores)))
+
+
+def measure_answers(read: Examined, truth: Truth) -> dict[str, Figure | None]:
+    """The shares of answers that are right, of those that can be seen: of optional things where there
+    is one and where there is none, and of each question."""
+    shown = truth.answers != NONE
+    right = read.answers == truth.answers
     optional = [NAMES.index(name) for name in OPTIONAL_ATTRIBUTES]
     lacking = numpy.array([ATTRIBUTES[name].index("") for name in OPTIONAL_ATTRIBUTES])
     absent = truth.answers[:, optional] == lacking
     present = shown[:, optional] & ~absent
-    figures["optional_present"] = _measure_answers(right[:, optional], present)
-    figures["optional_absent"] = _measure_answers(right[:, optional], absent)
+    figures = {
+        f"optional_{name}": measure_marks(_mark_answers(right[:, optional], counted))
+        for name, counted in (("present", present), ("absent", absent))
+    }
     for index, name in enumerate(ANSWER_NAMES):
         counted = shown[:, index]
         if name in OPTIONAL_ATTRIBUTES:
@@ -138,16 +164,12 @@ def measure_attributes(read: Examined, truth: Truth) -> dict[str, Figure | None]
     return figures
 
 
-def measure_pose(read: Examined, truth: Truth) -> Figure | None:
-    """PCK@0.1 of the torso's length; every keypoint of the truth counts that its picture shows."""
-    scores = [
-        score_pck(numpy.column_stack([points, numpy.ones(len(points))]), skeleton)
-        for points, skeleton in zip(read.points, truth.skeletons, strict=True)
-    ]
-    return measure_mean(scores)
+def measure_marks(marks: Marks) -> Figure | None:
+    """The mean of marks."""
+    return measure_mean(marks.values, marks.weights)
 
 
-def measure_orders(
+def measure_obedience(
     read: Examined, cases: Sequence[Case], truth: Truth, before: Truth
 ) -> dict[str, Figure | None]:
     """How often what an order asks for is drawn, of what can be seen; how often things are drawn that
@@ -161,25 +183,28 @@ def measure_orders(
     done = read.answers[rows, asked] == truth.answers[rows, asked]
     taken = numpy.array([not getattr(case.changed, case.attribute) for case in cases])
     kept = (truth.answers == before.answers) & (truth.answers != NONE)
-    right = (read.answers == truth.answers) & kept
+    right = read.answers == truth.answers
     main = [NAMES.index(name) for name in MAIN_ATTRIBUTES]
     return {
         "orders": measure_share(done[seen]),
         "orders_that_add": measure_share(done[seen & ~taken]),
         "orders_that_take_away": measure_share(done[seen & taken]),
-        "rest_stays": _measure_answers(right[:, main], kept[:, main]),
+        "rest_stays": measure_marks(_mark_answers(right[:, main], kept[:, main])),
     }
 
 
 def find_removable(cases: Sequence[Case], truth: Truth) -> dict[int, str]:
-    """The numbers of cases that show something which a negative prompt could take away, and what."""
+    """The places of cases that show something which a negative prompt could take away, and what: of
+    several things each in turn."""
     removable = {}
     for index, case in enumerate(cases):
-        for name in OPTIONAL_ATTRIBUTES:
-            worn = getattr(case.character, name)
-            if worn and truth.answers[index, NAMES.index(name)] != NONE:
-                removable[index] = name
-                break
+        shown = [
+            name
+            for name in OPTIONAL_ATTRIBUTES
+            if getattr(case.character, name) and truth.answers[index, NAMES.index(name)] != NONE
+        ]
+        if shown:
+            removable[index] = shown[case.number % len(shown)]
     return removable
 
 
@@ -192,25 +217,29 @@ def measure_removals(read: Examined, names: Sequence[str]) -> Figure | None:
     return measure_share(lacks)
 
 
-def _measure_answers(right: NDArray[numpy.bool_], shown: NDArray[numpy.bool_]) -> Figure | None:
+def _mark_answers(right: NDArray[numpy.bool_], shown: NDArray[numpy.bool_]) -> Marks:
     """The share of right answers of those shown, (n, answers) each; pictures are drawn, not answers."""
     counts = shown.sum(axis=1)
-    return measure_mean((right & shown).sum(axis=1) / counts.clip(min=1), counts)
+    return Marks((right & shown).sum(axis=1) / counts.clip(min=1), counts.astype(float))
 
 
 @torch.no_grad()
-def _examine_batch(examiner: Examiner, pictures: Sequence[Image.Image]) -> Examined:
+def _examine_batch(
+    instruments: Instruments, pictures: Sequence[Image.Image], skeletons: Sequence[Skeleton]
+) -> Examined:
     small = numpy.stack(
         [numpy.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BOX)) for picture in pictures]
     )
-    reading = examiner(_to_pixels(examiner, small))
+    reading = instruments.examiner(_to_pixels(instruments.examiner, small))
     points, _ = decode_heatmaps(reading.heatmaps, torch.zeros_like(reading.heatmaps[:, :, 0, 0]))
+    large = [numpy.asarray(picture) for picture in pictures]
+    features = [look_closely(instruments.loupe, *one) for one in zip(large, skeletons, strict=True)]
     return Examined(
         answers=torch.stack([reading.answers[name].argmax(dim=1) for name in ANSWER_NAMES], 1).cpu().numpy(),
         identities=reading.identities.double().cpu().numpy(),
         points=PICTURE_SIDE * points.double().cpu().numpy(),
-        features=reading.features.double().cpu().numpy(),
-        sharpness=numpy.array([measure_sharpness(numpy.asarray(picture)) for picture in pictures]),
+        features=numpy.stack(features),
+        sharpness=numpy.array([measure_sharpness(picture) for picture in large]),
     )
 
 

@@ -39,14 +39,12 @@ class Reading:
     identities  (n, width) of unit length: pictures of one character are near to each other
     heatmaps    (n, 18, side / 4, side / 4): logits of where each keypoint is
     parts       (n, 13, side / 8, side / 8): logits of what part each place shows
-    features    (n, channels): how the picture looks, whoever it shows
     """
 
     answers: dict[str, torch.Tensor]
     identities: torch.Tensor
     heatmaps: torch.Tensor
     parts: torch.Tensor
-    features: torch.Tensor
 
 
 class Examiner(ModelMixin, ConfigMixin):
@@ -133,7 +131,6 @@ class Examiner(ModelMixin, ConfigMixin):
             identities=functional.normalize(self.identity_head(found.flatten(1)), dim=-1),
             heatmaps=self.heatmap_head(fine),
             parts=parts,
-            features=levels[1].mean(dim=(2, 3)),
         )
 
 

@@ -19,7 +19,8 @@ from understudy.engines.toon_detector import decode_heatmaps
 from understudy.pose.scores import score_pck
 
 from .attributes import NAMES, NONE, measure_parts, tell_apart
-from .augmentation import Augmentation, Batch, augment
+from .augmentation import Augmentation, augment
+from .augmentation import Batch as Drawings
 from .character import change_character, make_character
 from .detection import spread_keypoints
 from .examiner import SIDE, Examiner, Reading, hide_answers
@@ -43,7 +44,7 @@ class ExaminerTraining(nn.Module):
         self.examiner = examiner
         self.sharpness = nn.Parameter(torch.tensor(math.log(10.0)))
 
-    def forward(self, batch: Batch, answers: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def forward(self, batch: Drawings, answers: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """The loss of drawings in groups whose answers (n, 26) are NONE where they show none, and its
         parts for the log."""
         reading = self.examiner(batch.pictures)
@@ -54,12 +55,12 @@ class ExaminerTraining(nn.Module):
             "answers": score_answers(reading.answers, answers),
             "identity": contrast_identities(reading.identities.float(), same, apart, self.sharpness.exp()),
             "keypoints": _score_keypoints(reading.heatmaps.float(), batch.skeletons),
-            "parts": _score_parts(reading.parts.float(), batch.parts),
+            "parts": score_parts(reading.parts.float(), batch.parts),
         }
         return sum(_WEIGHTS[name] * loss for name, loss in losses.items()), losses
 
 
-def draw_group(seed: int, side: int) -> Arrays:
+def draw_examples(seed: int, side: int) -> Arrays:
     """The group of a seed: two drawings of a character, two of one that differs in one attribute.
 
     The seed is put into words, so that no training whose seeds are numbers draws the same.
@@ -74,12 +75,12 @@ def draw_group(seed: int, side: int) -> Arrays:
 
 def prepare_batch(
     arrays: Arrays, device: torch.device, generator: torch.Generator | None = None
-) -> tuple[Batch, torch.Tensor]:
+) -> tuple[Drawings, torch.Tensor]:
     """Drawings, changed at random where there is a generator, and their answers (n, 26): NONE where
     a drawing does not show them."""
     tensors = {name: torch.from_numpy(array).to(device, non_blocking=True) for name, array in arrays.items()}
     pictures = tensors["pictures"].permute(0, 3, 1, 2).float() / 127.5 - 1
-    batch = Batch(pictures, tensors["parts"], tensors["skeletons"])
+    batch = Drawings(pictures, tensors["parts"], tensors["skeletons"])
     if generator is not None:
         batch = augment(batch, CHANGES, generator)
     batch.pictures = batch.pictures.contiguous(memory_format=torch.channels_last)
@@ -145,8 +146,9 @@ def _score_keypoints(heatmaps: torch.Tensor, skeletons: torch.Tensor) -> torch.T
     return (losses * shown).sum() / shown.sum().clamp(min=1)
 
 
-def _score_parts(logits: torch.Tensor, parts: torch.Tensor) -> torch.Tensor:
-    """The mean cross-entropy of which parts (n, side, side) each place shows, and how much of each."""
+def score_parts(logits: torch.Tensor, parts: torch.Tensor) -> torch.Tensor:
+    """The mean cross-entropy of the parts (n, side, side) that each place (n, 13, cells, cells) shows,
+    and how much of each."""
     cell = parts.shape[-1] // logits.shape[-1]
     shares = functional.one_hot(parts.long(), len(Part)).permute(0, 3, 1, 2).float()
     return -(functional.avg_pool2d(shares, cell) * logits.log_softmax(dim=1)).sum(dim=1).mean()

@@ -16,6 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 _CONFIDENT = 1.959964
 """How many standard deviations to each side hold 95 % of a normal distribution."""
 _RESAMPLES = 1000
+_LEAST_EXCESS = 1e-6
+"""Of the floor: an excess of reconstructions below it is none."""
 
 LEAST_CONTRAST = 0.2
 """From which difference of lightness, 0 to 1, on two sides count as an edge."""
@@ -32,6 +34,14 @@ class Figure:
     low: float
     high: float
     count: int
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What each of n pictures gets, and how much that counts: (n,) each."""
+
+    values: NDArray[numpy.float64]
+    weights: NDArray[numpy.float64]
 
 
 def measure_share(successes: ArrayLike) -> Figure | None:
@@ -60,6 +70,26 @@ def measure_mean(values: ArrayLike, weights: ArrayLike | None = None) -> Figure 
     means = (values * weights)[draws].sum(axis=1) / weights[draws].sum(axis=1)
     low, high = numpy.quantile(means, (0.025, 0.975))
     return Figure(float(numpy.average(values, weights=weights)), float(low), float(high), len(values))
+
+
+def measure_difference(first: Marks, second: Marks) -> Figure | None:
+    """By how much the mean of the first marks is above that of the second, pictures of the same cases;
+    with the interval of the bootstrap that draws cases, so that what is hard in both counts in both.
+
+    Only cases count that have weight in both; None where there is none.
+    """
+    shared = (first.weights > 0) & (second.weights > 0)
+    if not shared.any():
+        return None
+    marks = [Marks(one.values[shared], one.weights[shared]) for one in (first, second)]
+    count = int(shared.sum())
+    draws = numpy.random.default_rng(0).integers(count, size=(_RESAMPLES, count))
+    resampled, whole = (
+        [(one.values * one.weights)[rows].sum(axis=-1) / one.weights[rows].sum(axis=-1) for one in marks]
+        for rows in (draws, numpy.arange(count))
+    )
+    low, high = numpy.quantile(resampled[0] - resampled[1], (0.025, 0.975))
+    return Figure(float(whole[0] - whole[1]), float(low), float(high), count)
 
 
 def bootstrap(measure: Callable[[NDArray[numpy.int64]], float], count: int, resamples: int) -> Figure:
@@ -91,6 +121,24 @@ def measure_frechet(first: NDArray[numpy.float64], second: NDArray[numpy.float64
     apart = float(numpy.square(means[0] - means[1]).sum())
     spread = float(numpy.trace(covariances[0]) + numpy.trace(covariances[1]))
     return apart + spread - 2 * float(numpy.sqrt(shared.clip(min=0)).sum())
+
+
+def compare_excess(
+    drawn: NDArray[numpy.float64],
+    reconstructed: NDArray[numpy.float64],
+    true: NDArray[numpy.float64],
+    others: NDArray[numpy.float64],
+) -> float:
+    """How much further drawn pictures are from true ones than reconstructions are, 1 for as far.
+
+    All distances are to true pictures of others, and what the true pictures of the same cases have
+    is taken off both: it is what few pictures of other things cost, and no flaw. A flaw that is twice as
+    large gives 2. Features are (n, channels); where reconstructions have no excess, it is beyond
+    all bounds.
+    """
+    floor = measure_frechet(true, others)
+    allowed = max(measure_frechet(reconstructed, others) - floor, _LEAST_EXCESS * floor)
+    return (measure_frechet(drawn, others) - floor) / allowed
 
 
 def measure_sharpness(picture: NDArray[numpy.uint8]) -> float:

@@ -1,8 +1,8 @@
-"""Train the examiner, which measures what models draw: `python -m training.toon.train_examiner --minutes 30`.
+"""Train the networks that measure what models draw: `python -m training.toon.train_examiner --minutes 40`.
 
-The folder gets the examiner in `model`, and checkpoint and log in `training`. What it cannot tell on
-true drawings that it never saw is in the log; an evaluation tells the same as the ceiling of each
-figure.
+First the examiner, then, in a quarter of the minutes, the loupe. The folder gets them in `model`, which
+an evaluation reads, and checkpoints and logs in `training`. What they cannot tell on true drawings that
+they never saw is in the logs; an evaluation tells the same as the ceiling of each figure.
 """
 
 from __future__ import annotations
@@ -15,26 +15,34 @@ import numpy
 import torch
 
 from .examiner import SIDE, Examiner
-from .examiner_training import ExaminerTraining, draw_group, measure_examiner, prepare_batch
+from .examiner_training import ExaminerTraining, draw_examples, measure_examiner, prepare_batch
 from .groups import GROUP, Arrays, join_arrays, join_groups
+from .loupe import Loupe, LoupeTraining, draw_piece, measure_loupe
 from .muon import Muon
-from .pool import Pool
-from .trainer import Trainer, add_training_options, count_time
+from .pool import HELD_OUT_SEED
+from .sitting import begin, find_step_seed, learn_from_pool
+from .trainer import Trainer, add_training_options
 
-HELD_OUT_SEED = -(10**9)
-"""The last seed of what is measured on; a pool's seeds are not below 0."""
-
-_FIRST_SHARE = 0.25
-"""The share of the pool that is drawn before training begins."""
+_LOUPE_SHARE = 0.25
+"""Of the minutes."""
+_LOUPE_RATE_SHARE = 0.1
+"""Of the learning rate: without normalisation steps have to be smaller."""
 _GROUPS_AT_ONCE = 16
 
 
 def learn_groups(trainer: Trainer, arrays: Arrays, seed: int) -> None:
     """Take a step on drawings, changed as seed and step decide."""
-    generator = torch.Generator(trainer.device).manual_seed((seed << 32) + trainer.step)
+    generator = torch.Generator(trainer.device).manual_seed(find_step_seed(seed, trainer.step))
     batch, answers = prepare_batch(arrays, trainer.device, generator)
     with trainer.in_precision():
         loss, losses = trainer.network(batch, answers)
+    trainer.descend(loss, losses)
+
+
+def learn_pieces(trainer: Trainer, arrays: Arrays) -> None:
+    """Take a step on pieces, as clean as they are."""
+    with trainer.in_precision():
+        loss, losses = trainer.network(arrays)
     trainer.descend(loss, losses)
 
 
@@ -45,26 +53,20 @@ def choose_optimizer(network: ExaminerTraining, learning_rate: float) -> Muon:
     return Muon(network.parameters(), lr=learning_rate, plain=plain)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Train as the command line says."""
-    options = _read_options(arguments)
-    torch.set_flush_denormal(True)
-    torch.manual_seed(options.seed)
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    network = ExaminerTraining(Examiner()).to("cuda" if torch.cuda.is_available() else "cpu")
-    network.to(memory_format=torch.channels_last)
+def train_examiner(options: argparse.Namespace, device: torch.device) -> None:
+    """Train the examiner as the options say."""
+    network = ExaminerTraining(Examiner()).to(device, memory_format=torch.channels_last)
     trainer = Trainer(
         network.train(),
-        options.folder / "training",
+        options.folder / "training" / "examiner",
         learning_rate=options.learning_rate,
-        minutes=options.minutes,
+        minutes=(1 - _LOUPE_SHARE) * options.minutes,
         optimizer=choose_optimizer(network, options.learning_rate),
     )
     if options.compile:
         network.examiner.compile(dynamic=False)
     trainer.log("start", {"resumed": trainer.resume(), "batch": options.batch, "device": str(trainer.device)})
-    groups = [draw_group(HELD_OUT_SEED + number, SIDE) for number in range(options.measured // GROUP)]
+    groups = [draw_examples(HELD_OUT_SEED + number, SIDE) for number in range(options.measured // GROUP)]
     held_out = [
         join_arrays(groups[start : start + _GROUPS_AT_ONCE])
         for start in range(0, len(groups), _GROUPS_AT_ONCE)
@@ -74,25 +76,50 @@ def main(arguments: Sequence[str] | None = None) -> None:
         trainer.save()
         with trainer.averaged() as network:
             trainer.log("held out", measure_examiner(network.examiner, held_out))
-            network.examiner.save_pretrained(options.folder / "model")
-        trainer.rest()
+            network.examiner.save_pretrained(options.folder / "model" / "examiner")
 
-    rng = numpy.random.default_rng((options.seed, trainer.step))
-    draw = partial(draw_group, side=SIDE)
-    pool = Pool(
-        draw,
-        options.pool,
-        workers=options.workers,
-        seed=options.seed + trainer.step,
-        refresh=options.refresh,
+    learn_from_pool(
+        trainer,
+        options,
+        partial(draw_examples, side=SIDE),
+        lambda taken: learn_groups(trainer, join_groups(taken), options.seed),
+        keep,
+        count=options.batch // GROUP,
     )
-    with pool:
-        pool.wait(_FIRST_SHARE)
-        for is_time_to_measure in count_time(trainer, options.sitting_minutes, options.measure_every):
-            learn_groups(trainer, join_groups(pool.take(rng, options.batch // GROUP)), options.seed)
-            if is_time_to_measure():
-                keep()
-    keep()
+
+
+def train_loupe(options: argparse.Namespace, device: torch.device) -> None:
+    """Train the loupe as the options say."""
+    network = LoupeTraining(Loupe()).to(device, memory_format=torch.channels_last)
+    rate = _LOUPE_RATE_SHARE * options.learning_rate
+    trainer = Trainer(
+        network.train(),
+        options.folder / "training" / "loupe",
+        learning_rate=rate,
+        minutes=_LOUPE_SHARE * options.minutes,
+        optimizer=torch.optim.AdamW(network.parameters(), lr=rate),
+    )
+    if options.compile:
+        network.loupe.compile(dynamic=False)
+    trainer.log("start", {"resumed": trainer.resume(), "batch": options.batch, "device": str(trainer.device)})
+    pieces = [draw_piece(HELD_OUT_SEED + number) for number in range(options.measured)]
+    held_out = {name: numpy.stack([piece[name] for piece in pieces]) for name in pieces[0]}
+
+    def keep() -> None:
+        trainer.save()
+        with trainer.averaged() as network:
+            trainer.log("held out", measure_loupe(network.loupe, held_out))
+            network.loupe.save_pretrained(options.folder / "model" / "loupe")
+
+    learn_from_pool(trainer, options, draw_piece, partial(learn_pieces, trainer), keep, count=options.batch)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train as the command line says."""
+    options = _read_options(arguments)
+    device = begin(options)
+    train_examiner(options, device)
+    train_loupe(options, device)
 
 
 def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -11,6 +11,7 @@ from bench import Bench, open_bench
 
 from understudy.accounts.keys import Key, KeyStore
 from understudy.accounts.limits import UNLIMITED, Limits
+from understudy.accounts.webhooks import WebhookStore
 from understudy.database import Database, migrate_database
 from understudy.jobs.events import ChangeFeed
 from understudy.jobs.files import FileStore
@@ -78,3 +79,32 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     """A service without HTTP, with the null engine."""
     async with open_bench(tmp_path) as bench:
         yield bench
+
+
+@pytest.fixture
+def webhooks(store: Store) -> WebhookStore:
+    """The webhooks beside the store."""
+    return WebhookStore(store.database)
+
+
+@pytest.fixture
+def end(store: Store) -> Callable[..., Awaitable[str]]:
+    """End a job that is to be told of: `await end(key, url)`; return its id."""
+
+    async def end_job(key: Key, url: str = "https://example.org/hook") -> str:
+        new = NewJob(
+            id=str(uuid.uuid4()),
+            account_id=key.account_id,
+            key_id=key.id,
+            model="m",
+            parameters={"prompt": "a hero"},
+            inputs={},
+            seed=1,
+            steps=10,
+            webhook={"url": url, "base": "http://us"},
+        )
+        job = (await store.submit(new, [], 1000)).job
+        await store.cancel(job.id, key.account_id)
+        return job.id
+
+    return end_job

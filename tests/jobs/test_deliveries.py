@@ -3,46 +3,22 @@
 from __future__ import annotations
 
 import time
-import uuid
 
 import pytest
 
-from understudy.accounts.webhooks import GIVE_UP_SECONDS, Attempt, WebhookStore
+from understudy.accounts.webhooks import GIVE_UP_SECONDS, Attempt
 from understudy.errors import NotFound
 from understudy.jobs import ends
 from understudy.jobs.deliverer import LONGEST_WAIT_SECONDS, choose_wait
-from understudy.jobs.job import NewJob
 
 OK = Attempt(at=1.0, status=200, error=None, seconds=0.1)
 BAD = Attempt(at=1.0, status=500, error="h answers HTTP 500.", seconds=0.1)
 
 
-@pytest.fixture
-def webhooks(store):
-    return WebhookStore(store.database)
-
-
-@pytest.fixture
-def end(store):
-    """End a job that is to be told of: `await end(key, url)`; return its id."""
-
-    async def end_job(key, url="https://example.org/hook"):
-        new = NewJob(
-            id=str(uuid.uuid4()),
-            account_id=key.account_id,
-            key_id=key.id,
-            model="m",
-            parameters={"prompt": "a hero"},
-            inputs={},
-            seed=1,
-            steps=10,
-            webhook={"url": url, "base": "http://us"},
-        )
-        job = (await store.submit(new, [], 1000)).job
-        await store.cancel(job.id, key.account_id)
-        return job.id
-
-    return end_job
+async def claim(webhooks, lease_seconds=60):
+    """Lease everything that is due."""
+    due = await webhooks.list_due(most_of_account=99, most_to_target=99)
+    return await webhooks.claim([one.sequence for one in due], lease_seconds)
 
 
 async def list_states(webhooks, key):
@@ -76,35 +52,50 @@ async def test_an_end_that_is_undone_leaves_no_delivery(store, webhooks, key, en
 
 async def test_a_held_delivery_is_nobody_else_s_until_its_lease_runs_out(webhooks, key, end):
     await end(key)
-    (held,) = await webhooks.claim(60, 9)
-    assert await webhooks.claim(60, 9) == []
+    (held,) = await claim(webhooks)
+    assert await claim(webhooks) == []
     assert await webhooks.next_due_at() is None
     await webhooks.free_leases()
-    (again,) = await webhooks.claim(-1, 9)
+    (again,) = await claim(webhooks, -1)
     assert again.id == held.id
     # That lease was over at once: a third holder, and only the last one's word counts.
-    (last,) = await webhooks.claim(60, 9)
+    (last,) = await claim(webhooks)
     assert not await webhooks.record(again, OK, delivered=True, next_attempt_at=None)
     assert await webhooks.record(last, BAD, delivered=False, next_attempt_at=time.time() + 60)
     (delivery,) = await webhooks.list(key.account_id, limit=9)
     assert (delivery.state, delivery.tries, len(delivery.attempts)) == ("pending", 1, 1)
-    assert await webhooks.claim(60, 9) == []
+    assert await claim(webhooks) == []
 
 
-async def test_busy_targets_and_accounts_are_passed_over(webhooks, key, other_key, end):
-    jobs = [
-        await end(key, "https://slow.example/"),
-        await end(key, "https://fast.example/"),
-        await end(other_key, "https://fast.example/"),
-    ]
-    claimed = await webhooks.claim(60, 9, but_not_to=["slow.example"], but_not_of=[other_key.account_id])
-    assert [delivery.job_id for delivery in claimed] == [jobs[1]]
-    assert [delivery.job_id for delivery in await webhooks.claim(60, 1)] == [jobs[0]]
+async def test_what_is_due_is_told_with_every_account_and_as_many_targets_as_may_be(
+    webhooks, key, other_key, end
+):
+    slow = [await end(key, "https://slow.example/") for _ in range(3)]
+    fast = await end(key, "https://fast.example/")
+    theirs = await end(other_key, "https://slow.example/")
+    names = {one.sequence: one.job_id for one in await webhooks.list(key.account_id, limit=9)}
+    names |= {one.sequence: one.job_id for one in await webhooks.list(other_key.account_id, limit=9)}
+
+    async def list_due(of_account, to_target):
+        due = await webhooks.list_due(most_of_account=of_account, most_to_target=to_target)
+        return [names[one.sequence] for one in due]
+
+    assert await list_due(9, 9) == [*slow, fast, theirs]
+    assert await list_due(9, 2) == [*slow[:2], fast, theirs]
+    # Rather one to each target than two to one.
+    assert await list_due(2, 9) == [slow[0], fast, theirs]
+
+
+async def test_what_somebody_holds_is_not_claimed_by_who_saw_it_before(webhooks, key, end):
+    await end(key)
+    (due,) = await webhooks.list_due(most_of_account=9, most_to_target=9)
+    assert len(await webhooks.claim([due.sequence], 60)) == 1
+    assert await webhooks.claim([due.sequence], 60) == []
 
 
 async def test_what_is_delivered_or_failed_is_tried_no_more(webhooks, key, end):
     done, lost = await end(key), await end(key)
-    for delivery in await webhooks.claim(60, 9):
+    for delivery in await claim(webhooks):
         good = delivery.job_id == done
         await webhooks.record(delivery, OK if good else BAD, delivered=good, next_attempt_at=None)
     assert await list_states(webhooks, key) == [(lost, "failed", 1), (done, "delivered", 1)]
@@ -114,11 +105,11 @@ async def test_what_is_delivered_or_failed_is_tried_no_more(webhooks, key, end):
 
 async def test_a_replay_during_an_attempt_is_not_lost(webhooks, key, end):
     job_id = await end(key)
-    (held,) = await webhooks.claim(60, 9)
+    (held,) = await claim(webhooks)
     await webhooks.replay(key.account_id, held.id)
     assert await webhooks.record(held, OK, delivered=True, next_attempt_at=None)
     assert await list_states(webhooks, key) == [(job_id, "pending", 1)]
-    (again,) = await webhooks.claim(60, 9)
+    (again,) = await claim(webhooks)
     assert (again.id, again.tries) == (held.id, 0)
 
 

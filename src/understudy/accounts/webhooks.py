@@ -82,6 +82,15 @@ class Delivery:
     created_at: float
 
 
+@dataclass(frozen=True)
+class DueDelivery:
+    """A delivery that may be attempted now."""
+
+    sequence: int
+    account_id: str
+    target: str
+
+
 class WebhookStore:
     """Every question and change that touches webhooks."""
 
@@ -176,26 +185,20 @@ class WebhookStore:
         values = {"now": time.time()}
         return await self.database.look(lambda connection: connection.scalar(_next_due_at, values))
 
-    async def claim(
-        self,
-        lease_seconds: float,
-        limit: int,
-        *,
-        but_not_to: Sequence[str] = (),
-        but_not_of: Sequence[str] = (),
-    ) -> list[Delivery]:
-        """Lease deliveries that are due, the longest due first.
+    async def list_due(self, *, most_of_account: int, most_to_target: int) -> list[DueDelivery]:
+        """Deliveries that are due and that nobody holds, the longest due first.
 
-        Those to the targets `but_not_to` and of the accounts `but_not_of` are passed over.
+        Of each account at most so many, of as many targets as there are, and at most so many of it to
+        each target: all that may be attempted next, however much else is due.
         """
+        values = {"now": time.time(), "of_account": most_of_account, "to_target": most_to_target}
+        rows = await self.database.read(lambda connection: connection.execute(_list_due, values).all())
+        return [DueDelivery(*row) for row in rows]
+
+    async def claim(self, sequences: Sequence[int], lease_seconds: float) -> list[Delivery]:
+        """Lease these deliveries, as far as they are still due and nobody holds them."""
         now = time.time()
-        values = {
-            "now": now,
-            "until": now + lease_seconds,
-            "limit": limit,
-            "but_not_to": list(but_not_to),
-            "but_not_of": list(but_not_of),
-        }
+        values = {"sequences": list(sequences), "now": now, "until": now + lease_seconds}
         rows = await self.database.write(lambda connection: connection.execute(_claim, values).all())
         return [_delivery(row) for row in rows]
 
@@ -276,21 +279,43 @@ _nobody_s = or_(
 _next_due_at = select(func.min(webhook_deliveries.c.next_attempt_at)).where(
     webhook_deliveries.c.next_attempt_at.is_not(None), _nobody_s
 )
-_due = (
-    select(webhook_deliveries.c.sequence)
-    .where(
-        webhook_deliveries.c.next_attempt_at <= bindparam("now"),
-        _nobody_s,
-        webhook_deliveries.c.target.not_in(bindparam("but_not_to", expanding=True)),
-        webhook_deliveries.c.account_id.not_in(bindparam("but_not_of", expanding=True)),
+_due = and_(webhook_deliveries.c.next_attempt_at <= bindparam("now"), _nobody_s)
+_of_target = (
+    select(
+        webhook_deliveries.c.sequence,
+        webhook_deliveries.c.account_id,
+        webhook_deliveries.c.target,
+        webhook_deliveries.c.next_attempt_at,
+        func.row_number()
+        .over(
+            partition_by=(webhook_deliveries.c.account_id, webhook_deliveries.c.target),
+            order_by=webhook_deliveries.c.next_attempt_at,
+        )
+        .label("place"),
     )
-    .order_by(webhook_deliveries.c.next_attempt_at)
-    .limit(bindparam("limit"))
-    .with_for_update(skip_locked=True)
+    .where(_due)
+    .subquery()
+)
+_of_account = (
+    select(
+        _of_target,
+        func.row_number()
+        .over(
+            partition_by=_of_target.c.account_id, order_by=(_of_target.c.place, _of_target.c.next_attempt_at)
+        )
+        .label("place_of_account"),
+    )
+    .where(_of_target.c.place <= bindparam("to_target"))
+    .subquery()
+)
+_list_due = (
+    select(_of_account.c.sequence, _of_account.c.account_id, _of_account.c.target)
+    .where(_of_account.c.place_of_account <= bindparam("of_account"))
+    .order_by(_of_account.c.next_attempt_at)
 )
 _claim = (
     update(webhook_deliveries)
-    .where(webhook_deliveries.c.sequence.in_(_due.scalar_subquery()))
+    .where(webhook_deliveries.c.sequence.in_(bindparam("sequences", expanding=True)), _due)
     .values(lease_expires_at=bindparam("until"))
     .returning(*webhook_deliveries.c)
 )

@@ -1,9 +1,10 @@
 """Tells those who asked for it of their jobs' ends: webhooks, signed, tried again until they arrive.
 
 The signature is that of Standard Webhooks (standardwebhooks.com). A delivery is made at least once
-and has one webhook id: a receiver that has seen it before knows it. Several are under way at once,
-few to one target and not many of one account, so that a target that hangs holds up itself alone.
-Where it may go is the guard's to say.
+and has one webhook id: a receiver that has seen it before knows it. Many are under way at once, few
+to one target and not all of one account, and the next is always one of the account, and to the
+target, that has the fewest: a target that hangs holds up itself alone, whatever waits for it. Where
+it may go is the guard's to say.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import random
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -22,7 +23,7 @@ from typing import Any
 import msgspec
 from standardwebhooks import Webhook
 
-from ..accounts.webhooks import Attempt, Delivery, WebhookStore
+from ..accounts.webhooks import Attempt, Delivery, DueDelivery, WebhookStore
 from ..guard import BadUrl, Guard, GuardError, PrivateHost, parse_url
 from ..meters import Meters
 from ..settings import Settings
@@ -31,8 +32,8 @@ from .store import Store
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 64
-"""Deliveries that are under way at the same time."""
+AT_ONCE = 256
+"""Deliveries that are under way at the same time; one that hangs costs a connection and little else."""
 
 AT_ONCE_OF_ACCOUNT = 16
 """The same of one account: until one of them is through, its others wait."""
@@ -40,8 +41,11 @@ AT_ONCE_OF_ACCOUNT = 16
 AT_ONCE_TO_TARGET = 4
 """The same to one host and port."""
 
-CLAIM = 4
-"""Deliveries that are claimed together; by as many a limit above may be passed."""
+LOOKED_AT_OF_ACCOUNT = 4 * AT_ONCE_OF_ACCOUNT
+"""How many due deliveries of an account are looked at: as many targets of it may hang at once."""
+
+LOOKING_SHARE = 0.2
+"""How much of the time may go into looking what is due, which takes longer the more there is."""
 
 LOOK_SECONDS = 5.0
 """How long a delivery may be due that nobody told of: that of a job whose time was over."""
@@ -125,20 +129,23 @@ class Deliverer:
 
     async def _begin_due(self) -> float:
         """Begin what is due and has room; return how long there is nothing more to begin."""
-        while len(self._under_way) < AT_ONCE:
+        while room := AT_ONCE - len(self._under_way):
             due_at = await self._webhooks.next_due_at()
             if due_at is None or due_at > time.time():
                 return LOOK_SECONDS if due_at is None else min(due_at - time.time(), LOOK_SECONDS)
-            claimed = await self._webhooks.claim(
-                # An attempt has its end long before.
-                4 * self._settings.webhook_timeout_seconds,
-                CLAIM,
-                but_not_to=[name for name, count in self._to_target.items() if count >= AT_ONCE_TO_TARGET],
-                but_not_of=[name for name, count in self._of_account.items() if count >= AT_ONCE_OF_ACCOUNT],
+            begun = time.monotonic()
+            due = await self._webhooks.list_due(
+                most_of_account=LOOKED_AT_OF_ACCOUNT, most_to_target=AT_ONCE_TO_TARGET
             )
-            for delivery in claimed:
-                self._begin(delivery)
-            if not claimed:
+            looked_seconds = time.monotonic() - begun
+            chosen = choose_deliveries(due, self._of_account, self._to_target, room)
+            if chosen:
+                # An attempt has its end long before.
+                lease_seconds = 4 * self._settings.webhook_timeout_seconds
+                for delivery in await self._webhooks.claim(chosen, lease_seconds):
+                    self._begin(delivery)
+            await asyncio.sleep(looked_seconds * (1 / LOOKING_SHARE - 1))
+            if not chosen:
                 # All that is due waits for what is under way, whose end wakes this loop.
                 break
         return LOOK_SECONDS
@@ -225,6 +232,35 @@ class Deliverer:
                     return _judge(url.raw_host.decode("ascii"), response.status, answer)
                 url = parse_url(answer[b"location"], base=url)
         return _Outcome(error=f"It is behind more than {MAX_REDIRECTS} redirects.")
+
+
+def choose_deliveries(
+    due: Sequence[DueDelivery], of_account: Mapping[str, int], to_target: Mapping[str, int], room: int
+) -> list[int]:
+    """The sequences of at most `room` due deliveries to begin, within every limit.
+
+    Each is of the account that has the fewest under way, and of its own to the target that has. What is
+    under way is counted in `of_account` and `to_target`.
+    """
+    accounts, targets = Counter(of_account), Counter(to_target)
+    waiting: dict[str, list[DueDelivery]] = {}
+    for delivery in due:
+        waiting.setdefault(delivery.account_id, []).append(delivery)
+    chosen: list[int] = []
+    while waiting and len(chosen) < room:
+        account_id = min(waiting, key=accounts.__getitem__)
+        of_it = waiting[account_id]
+        next_one = min(of_it, key=lambda delivery: targets[delivery.target])
+        if accounts[account_id] >= AT_ONCE_OF_ACCOUNT or targets[next_one.target] >= AT_ONCE_TO_TARGET:
+            del waiting[account_id]
+            continue
+        chosen.append(next_one.sequence)
+        accounts[account_id] += 1
+        targets[next_one.target] += 1
+        of_it.remove(next_one)
+        if not of_it:
+            del waiting[account_id]
+    return chosen
 
 
 def choose_wait(tries: int, first_seconds: float) -> float:

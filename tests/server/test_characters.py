@@ -338,9 +338,12 @@ def test_the_embedded_model_draws_from_several(toon_service, picture_path):
     with open_client(toon_service) as http:
         saved = http.post("/v1/characters", json={"name": "two", "ip_image": [first, data_uri("navy")]})
         assert saved.status_code == 201, saved.text
-        one, two = (
-            Image.open(io.BytesIO(http.post(f"/v1/{SLUG}", json={**asked, "ip_image": ip_image}).content))
-            for ip_image in (first, "character:two")
-        )
+        drawn = []
+        for ip_image in (first, "character:two"):
+            sent = http.post(f"/v2/{SLUG}", json={**asked, "ip_image": ip_image}).json()
+            assert wait_for_end(http, sent["request_id"], seconds=250).status_code == 200
+            url = http.get(sent["response_url"]).json()["output"]
+            drawn.append(Image.open(io.BytesIO(http.get(url).content)))
+    one, two = drawn
     assert one.size == two.size == (256, 256)
     assert one.tobytes() != two.tobytes()

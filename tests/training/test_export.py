@@ -11,7 +11,7 @@ from training.toon.lessons import Lessons
 from training.toon.tokenizer import make_tokenizer
 from training.toon.train_denoiser import save_networks
 
-from understudy.engines.checkpoint import DETECTOR_FOLDER
+from understudy.engines.checkpoint import DETECTOR_FOLDER, LIKENESS_FILE, describe_toon
 from understudy.engines.toon_autoencoder import ToonAutoencoder
 from understudy.engines.toon_detector import ToonDetector
 
@@ -27,6 +27,7 @@ def parts(tmp_path_factory):
     save_networks(denoiser, lessons, folder / "denoiser")
     torch.nn.init.normal_(denoiser.image_encoder.visual_projection.weight)
     save_image_encoder(denoiser.image_encoder, folder / "identity")
+    (folder / "identity" / LIKENESS_FILE).write_text('{"floor": 0.25}')
     torch.nn.init.zeros_(lessons.autoencoder.decoder.leave.bias)
     lessons.autoencoder.save_pretrained(folder / "decoder")
     ToonDetector().half().save_pretrained(folder / "detector")
@@ -54,6 +55,7 @@ def test_a_checkpoint_has_all_its_parts_and_everybody_may_read_it(parts, tmp_pat
     sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
     assert max(sizes) < 15_000_000
     assert sum(sizes) < 40_000_000
+    assert describe_toon(folder, "1").profile.likeness_floor == 0.25
     assert all(path.stat().st_mode & 0o044 == 0o044 for path in (folder, *folder.rglob("*")))
     assert str(tmp_path.parent) not in "".join(path.read_text() for path in folder.rglob("*.json"))
 

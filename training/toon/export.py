@@ -18,7 +18,7 @@ from diffusers import ControlNetModel, StableDiffusionXLControlNetPipeline, UNet
 from safetensors.torch import load_file, save_file
 from transformers import CLIPVisionModelWithProjection
 
-from understudy.engines.checkpoint import DETECTOR_FOLDER
+from understudy.engines.checkpoint import DETECTOR_FOLDER, LIKENESS_FILE
 from understudy.engines.toon_autoencoder import ToonAutoencoder
 
 from .encoders import list_identity_weights, load_image_encoder, load_text_encoder, make_image_processor
@@ -69,6 +69,8 @@ def export(
     autoencoder = ToonAutoencoder.from_pretrained(autoencoder_folder)
     if digest_latents(autoencoder) != (denoiser / LATENTS).read_text().strip():
         raise ValueError(f"{autoencoder_folder} does not decode the latents that {denoiser} draws")
+    if not (image_encoder_folder / LIKENESS_FILE).exists():
+        raise ValueError(f"no identities were trained in {image_encoder_folder}")
     if not (detector / "config.json").exists():
         raise ValueError(f"there is no detector in {detector}")
     pipeline = StableDiffusionXLControlNetPipeline(
@@ -93,6 +95,7 @@ def export(
         halved = {name: tensor.half() for name, tensor in load_file(denoiser / IP_ADAPTER).items()}
         save_file(halved, fresh / IP_ADAPTER)
         shutil.copytree(detector, fresh / DETECTOR_FOLDER)
+        shutil.copy(image_encoder_folder / LIKENESS_FILE, fresh)
         _forget_places(fresh)
         _check_sizes(fresh)
         _open_to_all(fresh)

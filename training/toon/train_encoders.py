@@ -12,6 +12,7 @@ its own (`build/toon/identity`), and begins anew, in a new one, when the denoise
 from __future__ import annotations
 
 import argparse
+import json
 import random
 from collections.abc import Sequence
 from functools import partial
@@ -21,6 +22,8 @@ import numpy
 import torch
 from torch import nn
 from transformers import CLIPTokenizer, CLIPVisionModelWithProjection
+
+from understudy.engines.checkpoint import LIKENESS_FILE
 
 from .attributes import NONE, answer_attributes
 from .captions import write_caption, write_change
@@ -101,8 +104,11 @@ def train_image(network: IdentityTraining, options: argparse.Namespace) -> None:
         with trainer.averaged() as network:
             reads = isinstance(network, ImagePretraining)
             read = measure_reading(network, groups) if reads else {}
-            trainer.log("held out", read | measure_identity(network, lineups))
+            told = measure_identity(network, lineups)
+            trainer.log("held out", read | told)
             save_image_encoder(network.encoder, options.folder)
+            floor = {"floor": told["cosine_strangers"]}
+            (options.folder / LIKENESS_FILE).write_text(json.dumps(floor) + "\n")
 
     learn_from_pool(
         trainer,

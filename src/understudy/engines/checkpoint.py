@@ -24,12 +24,16 @@ from diffusers import AutoencoderKL, ControlNetModel, StableDiffusionXLControlNe
 from ..pose.drawing import StickStyle
 from ..settings import Settings
 from . import EngineError
+from .detector import PoseDetector
 from .toon_autoencoder import ToonAutoencoder
+from .toon_detector import ToonDetector, ToonPoseModel
 
 logger = logging.getLogger(__name__)
 
 DETECTOR_FOLDER = "pose_detector"
 """Where the embedded checkpoint has its detector, beside the folders of a pipeline."""
+LIKENESS_FILE = "likeness.json"
+"""Where it has the cosine of different characters, which its training measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,10 +91,8 @@ def find_checkpoint(settings: Settings) -> Checkpoint:
     Raises:
         EngineError: the embedded checkpoint's distribution is not installed.
     """
-    return _toon_checkpoint() if settings.engine == "toon" else _sdxl_checkpoint(settings)
-
-
-def _toon_checkpoint() -> Checkpoint:
+    if settings.engine != "toon":
+        return _sdxl_checkpoint(settings)
     try:
         import understudy_toon
     except ImportError:
@@ -98,11 +100,22 @@ def _toon_checkpoint() -> Checkpoint:
             'The embedded model is not installed; run `pip install "understudy[server]"`.',
             code="engine_load_failed",
         ) from None
-    folder = str(understudy_toon.checkpoint_path())
+    return describe_toon(understudy_toon.checkpoint_path(), understudy_toon.__version__)
+
+
+def describe_toon(folder: Path, version: str) -> Checkpoint:
+    """The checkpoint of a folder that `training/toon` made.
+
+    Raises:
+        EngineError: it does not tell its likeness floor.
+    """
+    with _loading("likeness floor"):
+        floor = float(json.loads((folder / LIKENESS_FILE).read_text())["floor"])
+    place = str(folder)
     return Checkpoint(
         profile=Profile(
             name="toon",
-            version=understudy_toon.__version__,
+            version=version,
             canvas_pixels=128 * 128,
             canvas_multiple=16,
             stick_style=StickStyle.TOON,
@@ -111,16 +124,15 @@ def _toon_checkpoint() -> Checkpoint:
             told_size=(128, 128),
             empty_skeleton=True,
             half_precision=False,
-            # The mean cosine of two different drawn characters, 60 held-out ones, all pairs.
-            likeness_floor=0.18,
+            likeness_floor=floor,
             small_networks=True,
             picture_bytes=64 * 2**20,
         ),
-        model=folder,
-        ip_adapter=folder,
+        model=place,
+        ip_adapter=place,
         ip_adapter_subfolder="ip_adapter",
         ip_adapter_weights="ip_adapter.safetensors",
-        detector=str(Path(folder) / DETECTOR_FOLDER),
+        detector=str(folder / DETECTOR_FOLDER),
     )
 
 
@@ -234,6 +246,20 @@ def load_pipeline(checkpoint: Checkpoint, device: str) -> StableDiffusionXLContr
     return pipeline.to(device)
 
 
+def load_detector(checkpoint: Checkpoint) -> PoseDetector | None:
+    """The detector that a checkpoint has of characters as its model draws them, on the CPU, where it
+    takes a hundredth of a second; None where there is none.
+
+    Raises:
+        EngineError: it is broken (`engine_load_failed`).
+    """
+    if checkpoint.detector is None or not Path(checkpoint.detector).is_dir():
+        return None
+    with _loading("pose detector"):
+        network = ToonDetector.from_pretrained(checkpoint.detector, dtype=torch.float32)
+        return PoseDetector(ToonPoseModel(network))
+
+
 def _load(from_pretrained: Callable[..., Any], place: str, dtype: torch.dtype, **options: Any) -> Any:
     """Load from a folder or hub id, taking the smaller half-precision files where there are any."""
     if dtype == torch.float16:
@@ -253,13 +279,19 @@ def _holds_toon_autoencoder(model: str) -> bool:
 
 
 @contextmanager
-def _loading(part: str, setting: str) -> Iterator[None]:
+def _loading(part: str, setting: str | None = None) -> Iterator[None]:
+    """Whatever fails within is told with the setting to look at; without one it is the installed
+    distribution that is broken."""
     try:
         yield
     except Exception as error:
         logger.warning("loading the %s failed: %s", part, error, exc_info=error)
         if isinstance(error, MemoryError | torch.OutOfMemoryError):
             message = f"There is not enough memory to load the {part}; choose a smaller model or device."
+        elif setting is None:
+            message = (
+                f"The {part} could not be loaded; install understudy-toon anew (the worker's log tells more)."
+            )
         else:
             message = (
                 f"The {part} could not be loaded; check that {setting} names a whole folder or hub id "

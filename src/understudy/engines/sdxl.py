@@ -10,7 +10,6 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy
@@ -29,6 +28,7 @@ from .checkpoint import (
     choose_device,
     count_cores,
     find_checkpoint,
+    load_detector,
     load_pipeline,
     prepare_torch,
 )
@@ -38,7 +38,6 @@ from .embeddings import Embeddings, ReferenceEmbedding, TextEmbedding
 from .likeness import score_likeness
 from .preview import Previewer
 from .replay import ReplayedForward
-from .toon_detector import load_toon_detector
 
 logger = logging.getLogger(__name__)
 
@@ -63,8 +62,7 @@ def load_sdxl(settings: Settings, checkpoint: Checkpoint | None = None) -> SdxlE
     cores = Cores(count_cores(settings) if replayed else 1)
     if replayed:
         _replay_networks(pipeline, cores)
-    detector = None if checkpoint.detector is None else load_toon_detector(Path(checkpoint.detector))
-    return SdxlEngine(pipeline, profile, device, cores, detector)
+    return SdxlEngine(pipeline, profile, device, cores, load_detector(checkpoint))
 
 
 class SdxlEngine:

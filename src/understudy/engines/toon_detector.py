@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
 
 import numpy
 import torch
@@ -20,7 +19,6 @@ from torch import nn
 from torch.nn import functional
 
 from ..pose.skeleton import KEYPOINT_NAMES
-from .detector import PoseDetector
 
 WINDOW = 2
 """How many cells around a heatmap's peak, each way, tell where between the cells a keypoint is."""
@@ -83,14 +81,6 @@ class ToonDetector(ModelMixin, ConfigMixin):
             features = functional.interpolate(self.up_steps[index](features), scale_factor=2.0)
             features = self.up_blocks[index](features + across[index])
         return self.heatmap_head(features), presences
-
-
-def load_toon_detector(folder: Path) -> PoseDetector | None:
-    """The detector that a checkpoint has in `folder`, on the CPU, where it takes a hundredth of a
-    second; None where there is none."""
-    if not folder.is_dir():
-        return None
-    return PoseDetector(ToonPoseModel(ToonDetector.from_pretrained(folder, torch_dtype=torch.float32)))
 
 
 class ToonPoseModel:

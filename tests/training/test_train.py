@@ -1,8 +1,10 @@
 """The recipe that trains the whole model."""
 
+import argparse
 import importlib
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from training.toon.train import Stage, list_stages, run_stages
@@ -59,3 +61,44 @@ def test_a_training_that_fails_is_not_done(tmp_path):
     with pytest.raises(subprocess.CalledProcessError):
         run_stages([Stage("none", ("no_such_training",), 1.0)], tmp_path, 1, workers=1)
     assert not list(tmp_path.glob("*.done"))
+
+
+@pytest.mark.parametrize("number", range(9))
+def test_called_alone_a_training_finds_what_those_before_it_made(number, monkeypatch):
+    """Its own defaults are what the recipe tells it."""
+
+    def end(*_):
+        raise SystemExit
+
+    def read_options(module, arguments):
+        read = []
+        parse = argparse.ArgumentParser.parse_args
+
+        def keep(parser, *given):
+            read.append(parse(parser, *given))
+            return read[-1]
+
+        with monkeypatch.context() as patched:
+            patched.setattr(argparse.ArgumentParser, "parse_args", keep)
+            patched.setattr(sys, "argv", ["a training", *arguments])
+            # What each does first with its options.
+            for name in ("begin", "export", "work_together"):
+                patched.setattr(module, name, end, raising=False)
+            with pytest.raises(SystemExit):
+                module.main()
+        return vars(read[0])
+
+    stage = list_stages(Path("build/toon"))[number]
+    name, *arguments = stage.call
+    module = importlib.import_module(f"training.toon.{name}")
+    minutes = ["--minutes", "1"] if stage.share else []
+    # Which training it is, and no paths; but for the predictions, which are what makes it another one.
+    needed = [word for word in arguments[:1] if not word.startswith("-")]
+    if "--predictions" in arguments:
+        needed += [
+            "--predictions",
+            arguments[arguments.index("--predictions") + 1],
+            "--learning-rate",
+            "0.001",
+        ]
+    assert read_options(module, needed + minutes) == read_options(module, arguments + minutes)

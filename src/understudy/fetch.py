@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Self
 
 import httpcore2
@@ -22,6 +24,15 @@ if TYPE_CHECKING:
     from .settings import Settings
 
 MAX_REDIRECTS = 5
+
+FETCHES = 64
+"""Requests whose pictures are fetched at the same time."""
+
+FETCHES_PER_ACCOUNT = 4
+"""The same of one account: until one of them is there, its others wait, and only its own."""
+
+LOOKUPS = 4 * FETCHES
+"""Names that are looked up at the same time: a request may have two, and one that is given up stalls on."""
 
 _PAGES = ("text/html", "application/xhtml+xml", "application/json", "text/xml", "application/xml")
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -38,6 +49,48 @@ class FetchFailed(InferenceFailed):
     default_code = "picture_unreachable"
 
 
+class FetchPlaces:
+    """Counts who fetches: so many at the same time, and of each account, whatever fetches for it."""
+
+    def __init__(self, on_free: Callable[[], None]) -> None:
+        """`on_free` is called when a place becomes free."""
+        self._on_free = on_free
+        self._taken: Counter[str] = Counter()
+        self._freed = asyncio.Event()
+
+    @property
+    def are_taken(self) -> bool:
+        """Whether there is none left for anybody."""
+        return self._taken.total() >= FETCHES
+
+    def list_full(self) -> list[str]:
+        """The accounts that have all of theirs."""
+        return [account_id for account_id, count in self._taken.items() if count >= FETCHES_PER_ACCOUNT]
+
+    def take(self, account_id: str) -> None:
+        """Take a place, which may be one more than there are."""
+        self._taken[account_id] += 1
+
+    def free(self, account_id: str) -> None:
+        """Give a place back."""
+        self._taken[account_id] -= 1
+        self._taken += Counter()
+        self._freed.set()
+        self._on_free()
+
+    @asynccontextmanager
+    async def wait_for_one(self, account_id: str) -> AsyncIterator[None]:
+        """A place for the time of the block, as soon as there is one."""
+        while self.are_taken or self._taken[account_id] >= FETCHES_PER_ACCOUNT:
+            self._freed.clear()
+            await self._freed.wait()
+        self.take(account_id)
+        try:
+            yield
+        finally:
+            self.free(account_id)
+
+
 class PictureFetcher:
     """Downloads files of at most `max_bytes` through a guard, whose arguments are the others."""
 
@@ -52,7 +105,9 @@ class PictureFetcher:
     ) -> None:
         self._max_bytes = max_bytes
         self._timeout_seconds = timeout_seconds
-        self._guard = Guard(allowed_hosts=allowed_hosts, resolve=resolve, ssl_context=ssl_context)
+        self._guard = Guard(
+            allowed_hosts=allowed_hosts, resolve=resolve, ssl_context=ssl_context, lookups=LOOKUPS
+        )
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:

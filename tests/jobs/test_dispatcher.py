@@ -6,10 +6,14 @@ import asyncio
 import errno
 import os
 import signal
+import socket
+import threading
 
 from bench import open_bench, submit_to_a_stopped_worker, until
 from sqlalchemy.exc import OperationalError
 
+from picture_host import serve_picture
+from understudy.fetch import FETCHES, FETCHES_PER_ACCOUNT, FetchPlaces
 from understudy.jobs.held import HeldJob
 from understudy.server.service import open_service
 from understudy.settings import Settings
@@ -129,6 +133,66 @@ async def test_slow_hosts_of_one_key_hold_up_no_other(bench):
     assert [job.status for job in ended] == ["COMPLETED"] * 5
     for job in stuck:
         await bench.service.store.cancel(job.id, slow_key.account_id)
+
+
+async def test_names_whose_servers_stall_hold_up_no_other_account(tmp_path, picture_path, monkeypatch):
+    released = threading.Event()
+    look_up = socket.getaddrinfo
+
+    def stall(host, *arguments, **options):
+        if str(host).endswith(".stalls.example"):
+            released.wait()
+        return look_up(host, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", stall)
+    async with open_bench(tmp_path, fetch_allowed_hosts="localhost", fetch_timeout_seconds=3) as bench:
+        fine, stuck = bench.key, []
+        try:
+            for number in range(2):
+                _, bench.key = await bench.service.keys.create(f"stalls {number}")
+                stuck += [await bench.submit_url("http://x.stalls.example/a.png") for _ in range(6)]
+            # What is given up stalls on: a dozen names of two accounts.
+            assert {job.error_code for job in await bench.finish(stuck)} == {"picture_unreachable"}
+            bench.key = fine
+            with serve_picture(picture_path) as host:
+                url = host.url.replace("127.0.0.1", "localhost")
+                (ended,) = await bench.finish([await bench.submit_url(f"{url}/a.png")])
+            assert ended.status == "COMPLETED", ended.error
+        finally:
+            released.set()
+
+
+async def test_whatever_fetches_for_an_account_shares_its_places():
+    freed = []
+    places = FetchPlaces(lambda: freed.append(1))
+    for _ in range(FETCHES_PER_ACCOUNT - 1):
+        places.take("a")
+    running = asyncio.Event()
+    ends = asyncio.Event()
+
+    async def fetch():
+        async with places.wait_for_one("a"):
+            running.set()
+            await ends.wait()
+
+    first = asyncio.create_task(fetch())
+    await running.wait()
+    assert places.list_full() == ["a"]
+    running.clear()
+    second = asyncio.create_task(fetch())
+    async with places.wait_for_one("b"):
+        assert not running.is_set()
+    places.free("a")
+    await running.wait()
+    ends.set()
+    await asyncio.gather(first, second)
+    assert places.list_full() == []
+    assert len(freed) == 4
+    for number in range(FETCHES - 2):
+        places.take(str(number))
+    assert places.are_taken
+    places.free("0")
+    assert not places.are_taken
 
 
 def fail_first(monkeypatch, store, name: str, times: int) -> list[int]:

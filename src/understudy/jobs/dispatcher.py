@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections import Counter
 from collections.abc import Awaitable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -25,6 +24,7 @@ from ..content_policy import ContentBlocked, PromptPolicy
 from ..errors import ServiceError, UnderstudyError
 from ..executors import Executor, RunMessage, WorkerLost
 from ..executors.messages import Drawn, Run, Starting, Step, TaskFailed
+from ..fetch import FetchPlaces
 from ..meters import Meters
 from ..settings import Settings
 from .files import FileStore, delete_rowless
@@ -36,12 +36,6 @@ from .store import Store
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-FETCHES = 64
-"""Jobs whose pictures are fetched from elsewhere at the same time."""
-
-FETCHES_PER_ACCOUNT = 4
-"""The same for one account: until one of them is there, its other jobs wait, and only its own."""
 
 PROGRESS_SECONDS = 0.2
 """Least time between two writes of a job's progress."""
@@ -64,6 +58,7 @@ class Dispatcher:
         files: FileStore,
         blobs: BlobStore,
         inputs: InputReader,
+        places: FetchPlaces,
         executor: Executor,
         meters: Meters,
     ) -> None:
@@ -73,11 +68,11 @@ class Dispatcher:
         self._files = files
         self._blobs = blobs
         self._inputs = inputs
+        self._places = places
         self._executor = executor
         self._meters = meters
         self._held: dict[str, HeldJob] = {}
         self._preparing = 0
-        self._fetching: Counter[str] = Counter()
         self._ready: list[HeldJob] = []
         self._some_ready = asyncio.Condition()
         # Jobs whose batch took a worker down: one of them is to blame, so each runs alone next.
@@ -130,8 +125,9 @@ class Dispatcher:
         while True:
             try:
                 while (room := self._count_room()) > 0:
-                    patient = [one for one, count in self._fetching.items() if count >= FETCHES_PER_ACCOUNT]
-                    claimed = await self._store.claim(self._settings.lease_seconds, room, patient)
+                    claimed = await self._store.claim(
+                        self._settings.lease_seconds, room, self._places.list_full()
+                    )
                     for job in claimed:
                         self._begin_to_prepare(HeldJob(job))
                     if len(claimed) < room:
@@ -147,7 +143,7 @@ class Dispatcher:
 
         Those that wait for another host are not counted, so that it holds up no other.
         """
-        if self._stopping or self._fetching.total() >= FETCHES:
+        if self._stopping or self._places.are_taken:
             return 0
         return self._executor.batch_size - len(self._ready) - self._preparing
 
@@ -155,15 +151,14 @@ class Dispatcher:
         self._held[held.job.id] = held
         fetches = must_fetch(held.job)
         if fetches:
-            self._fetching[held.job.account_id] += 1
+            self._places.take(held.job.account_id)
         else:
             self._preparing += 1
 
         def end(work: asyncio.Task[None]) -> None:
             # Here and not in the work itself: cancelled before its first step, it never begins.
             if fetches:
-                self._fetching[held.job.account_id] -= 1
-                self._fetching += Counter()
+                self._places.free(held.job.account_id)
             else:
                 self._preparing -= 1
             if work.cancelled():

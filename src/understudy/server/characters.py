@@ -269,15 +269,16 @@ async def _keep_picture(
             name = find_own_file(source.url, request, service)
             if name in own:
                 return name
-            picture = await (_fetch(source.url, service) if name is None else _read(name, service, key))
+            picture = await (_fetch(source.url, service, key) if name is None else _read(name, service, key))
     file = await keep_decoded(service, key, picture, field="ip_image", kind="character", lives_seconds=None)
     kept.files.append(file)
     return file.name
 
 
-async def _fetch(url: str, service: Running) -> bytes:
+async def _fetch(url: str, service: Running, key: Key) -> bytes:
     try:
-        return await service.fetcher.fetch(url, "ip_image")
+        async with service.fetch_places.wait_for_one(key.account_id):
+            return await service.fetcher.fetch(url, "ip_image")
     except FetchFailed as error:
         # No job is there to fail: here it is the request that cannot be met.
         raise InvalidRequest(error.message, code=error.code, field="ip_image") from None

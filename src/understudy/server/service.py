@@ -25,7 +25,7 @@ from ..decoder import PictureDecoder
 from ..errors import ServiceError
 from ..executors import Executor
 from ..executors.local import LocalExecutor
-from ..fetch import PictureFetcher
+from ..fetch import FetchPlaces, PictureFetcher
 from ..jobs.characters import CharacterStore
 from ..jobs.deliverer import Deliverer
 from ..jobs.dispatcher import Dispatcher
@@ -69,6 +69,7 @@ class Service:
     blobs: BlobStore
     decoder: PictureDecoder
     fetcher: PictureFetcher
+    fetch_places: FetchPlaces
     executor: Executor
     dispatcher: Dispatcher
     meters: Meters
@@ -142,10 +143,19 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         blobs = BlobStore(settings.data_dir / "files")
         decoder = PictureDecoder.from_settings(settings, processes=DECODER_PROCESSES)
         fetcher = PictureFetcher.from_settings(settings)
+        places = FetchPlaces(store.feed.wake)
         executor = LocalExecutor(settings)
         policy = PromptPolicy.from_settings(settings)
         dispatcher = Dispatcher(
-            settings, policy, store, files, blobs, InputReader(blobs, decoder, fetcher), executor, meters
+            settings,
+            policy,
+            store,
+            files,
+            blobs,
+            InputReader(blobs, decoder, fetcher),
+            places,
+            executor,
+            meters,
         )
         idempotency = IdempotencyStore(database)
         sweeper = Sweeper(settings, Retention(store), files, blobs, idempotency, meters)
@@ -176,6 +186,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
                 blobs=blobs,
                 decoder=decoder,
                 fetcher=fetcher,
+                fetch_places=places,
                 executor=executor,
                 dispatcher=dispatcher,
                 meters=meters,

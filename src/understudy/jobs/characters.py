@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from ..accounts.idempotency import IdempotencyKey, carry_out_once
@@ -128,7 +128,7 @@ class CharacterStore:
         """
 
         def apply(connection: Connection) -> Answer:
-            before = _find(connection, account_id, name)
+            before = _find_locked(connection, account_id, name)
             after = change.apply(before)
             connection.execute(
                 update(characters).where(*_named(account_id, name)),
@@ -156,7 +156,7 @@ class CharacterStore:
         """
 
         def write(connection: Connection) -> None:
-            character = _find(connection, account_id, name)
+            character = _find_locked(connection, account_id, name)
             _delete_pictures(connection, account_id, name)
             connection.execute(delete(characters).where(*_named(account_id, name)))
             _let_go(connection, character.file_names, held_seconds)
@@ -167,12 +167,11 @@ class CharacterStore:
 # Within a transaction.
 
 _with_pictures = select(characters, character_pictures.c.file_name).join(character_pictures)
-_find_all = _with_pictures.where(characters.c.account_id == bindparam("account_id")).order_by(
-    characters.c.name, character_pictures.c.number
-)
-_find_one = _with_pictures.where(
-    characters.c.account_id == bindparam("account_id"), characters.c.name == bindparam("name")
-).order_by(character_pictures.c.number)
+_of_account = characters.c.account_id == bindparam("account_id")
+_of_name = and_(_of_account, characters.c.name == bindparam("name"))
+_find_all = _with_pictures.where(_of_account).order_by(characters.c.name, character_pictures.c.number)
+_find_one = _with_pictures.where(_of_name).order_by(character_pictures.c.number)
+_lock_one = select(characters.c.name).where(_of_name).with_for_update()
 
 
 def _find(connection: Connection, account_id: str, name: str) -> Character:
@@ -180,6 +179,15 @@ def _find(connection: Connection, account_id: str, name: str) -> Character:
     if not rows:
         raise NotFound(f"There is no character named {name[:64]!r}.", code="character_not_found")
     return _read(rows)
+
+
+def _find_locked(connection: Connection, account_id: str, name: str) -> Character:
+    """A character that nobody else changes before this transaction ends.
+
+    Locked by a statement of its own, since one that waits for a lock sees other rows as before.
+    """
+    connection.execute(_lock_one, {"account_id": account_id, "name": name})
+    return _find(connection, account_id, name)
 
 
 def _read(rows: Iterable[Row[Any]]) -> Character:

@@ -419,12 +419,12 @@ class Store:
             if not ended:
                 return False
             follow_ends(connection, ended)
-            if job.owns_inputs or job.picture_count > 1:
-                # Only these have files already.
-                if ended[0].status == "COMPLETED":
-                    keep_outputs(connection, job.id, now, keep_until)
-                else:
-                    expire_files(connection, job.id, now)
+            several = job.picture_count > 1
+            if several and ended[0].status == "COMPLETED":
+                keep_outputs(connection, job.id, now, keep_until)
+            elif several or job.owns_inputs:
+                # Of a single picture only what the job was given has rows by now.
+                expire_files(connection, job.id, now)
             insert_files(connection, outputs)
             refuse_files(connection, refused, now)
             return True

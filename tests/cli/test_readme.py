@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 BLOCKS = [
     block
-    for page in ("README.md", "docs/characters.md")
+    for page in ("README.md", "docs/characters.md", "docs/sheets.md")
     for block in re.findall(
         r"^```(python|bash)\n(.*?)^```$", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL
     )

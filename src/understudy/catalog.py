@@ -65,6 +65,11 @@ class Model:
         """What a request costs, in micro-credits: the price of its size for each of its pictures."""
         return self._price_of(parameters.width * parameters.height) * parameters.picture_count
 
+    @property
+    def least_price(self) -> int:
+        """What the cheapest request costs, in micro-credits."""
+        return self._price_of(0)
+
     def _price_of(self, pixels: int) -> int:
         numerator, denominator = next(price for most, *price in SIZES if pixels <= most)
         # Half a micro-credit is nobody's.

@@ -97,6 +97,10 @@ class Recent(Generic[T]):
             self._rows[name] = (now, row)
         return row
 
+    def forget(self, name: str) -> None:
+        """Ask for a name anew."""
+        self._rows.pop(name, None)
+
     def clear(self) -> None:
         """Ask for everything anew."""
         self._rows.clear()

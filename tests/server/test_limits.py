@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sqlite3
+import time
 import uuid
 from contextlib import closing
+from http.client import HTTPConnection
 
 import pytest
 
@@ -43,14 +46,14 @@ def test_keys_that_one_makes_are_worth_no_more_than_one(open_account, body, pict
     with serve_picture(picture_path) as host:
         waits = {**body, "ip_image": f"{host.url}/slow.png"}
         answers, maker = [], http.headers["x-api-key"]
-        for _ in range(30):
+        for _ in range(25):
             # Keys that are made by keys that were made, too.
             made = http.post("/v1/keys", json={}, headers={"x-api-key": maker}).json()
             answers.append(http.post(f"/v2/{SLUG}", json=waits, headers={"x-api-key": made["key"]}))
             http.delete(f"/v1/keys/{made['id']}", headers={"x-api-key": maker})
             if len(answers) % 10 == 5:
                 maker = http.post("/v1/keys", json={}).json()["key"]
-        assert [answer.status_code for answer in answers] == [200] + [429] * 29
+        assert [answer.status_code for answer in answers] == [200] + [429] * 24
         assert {answer.json()["code"] for answer in answers[1:]} == {"rate_limited"}
         assert len(http.get("/v1/requests").json()["requests"]) == 1
 
@@ -70,6 +73,110 @@ def test_an_account_makes_so_many_keys_in_a_day(open_account, billing_service):
     refused = http.post("/v1/keys", json={})
     assert (refused.status_code, refused.json()["code"]) == (429, "rate_limited")
     assert 80_000 < int(refused.headers["retry-after"]) <= 86_400
+
+
+def post_head(http, path: str) -> tuple[int, dict]:
+    """What a POST is answered with whose body never comes."""
+    connection = HTTPConnection(http.base_url.host, http.base_url.port, timeout=30)
+    try:
+        connection.putrequest("POST", path)
+        headers = {"content-type": "application/json", "content-length": "50000000"}
+        for name, value in {**headers, "x-api-key": http.headers["x-api-key"]}.items():
+            connection.putheader(name, value)
+        connection.endheaders()
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+    finally:
+        connection.close()
+
+
+def test_what_would_be_refused_is_refused_before_it_is_read(open_account, body, picture_path):
+    poor, spent, busy = (
+        open_account(),
+        open_account(credits=1, submits_per_minute=1),
+        open_account(credits=1, concurrent_jobs=1),
+    )
+    with serve_picture(picture_path) as host:
+        for http in (spent, busy):
+            waits = {**body, "ip_image": f"{host.url}/slow.png"}
+            assert http.post(f"/v2/{SLUG}", json=waits).status_code == 200
+        # What is left is remembered for half a second.
+        time.sleep(0.6)
+        for path in (f"/v1/{SLUG}", f"/v2/{SLUG}"):
+            status, told = post_head(poor, path)
+            assert (status, told["code"]) == (406, "insufficient_credits")
+            assert "at least 0.001 credits and the account has 0;" in told["error"]
+            assert [post_head(http, path)[0] for http in (spent, busy)] == [429, 429]
+        assert "jobs that have not ended" in post_head(busy, f"/v2/{SLUG}")[1]["error"]
+
+
+def test_what_is_known_is_answered_though_nothing_is_left(open_account, body):
+    http = open_account(credits=0.002, submits_per_minute=1)
+    once = {"Idempotency-Key": str(uuid.uuid4())}
+    first, again = (http.post(f"/v1/{SLUG}", json=body, headers=once) for _ in range(2))
+    assert (first.status_code, again.status_code) == (200, 200)
+    assert first.content == again.content
+    assert again.headers["x-rate-limit-remaining"] == "0"
+    other = {"Idempotency-Key": str(uuid.uuid4())}
+    assert http.post(f"/v1/{SLUG}", json=body, headers=other).status_code == 429
+
+
+def test_requests_of_any_kind_are_counted_before_they_are_read(open_account):
+    http = open_account(credits=1, submits_per_minute=1)
+    paths = [f"/v2/{SLUG}?dry_run=true", "/upload-asset", "/v1/characters", "/v1/keys", f"/v1/{SLUG}"]
+    codes, count = [], 0
+    while codes[-5:] != [429] * 5:
+        assert count < 500, "what is not limited never ends"
+        codes.append((answer := http.post(paths[count % 5], content=b"{")).status_code)
+        count += 1
+    assert codes.index(429) >= 62
+    assert set(codes) <= {400, 406, 429}
+    assert "62 requests of any kind" in answer.json()["error"]
+    assert post_head(http, "/upload-asset")[0] == 429
+    assert http.get("/v1/keys").status_code == 200
+
+
+def test_every_answer_of_a_limited_route_tells_what_is_left(open_account, body, picture_path):
+    http = open_account(credits=0.0075, submits_per_minute=9, concurrent_jobs=1)
+    once = {"Idempotency-Key": str(uuid.uuid4())}
+    with serve_picture(picture_path) as host:
+        fails = {**body, "ip_image": "http://127.0.0.1:9/none.png"}
+        waits = {**body, "ip_image": f"{host.url}/slow.png"}
+        answers = [
+            http.post(f"/v1/{SLUG}", json=fails),
+            http.post(f"/v2/{SLUG}", json={**fails, "num_images": 8}),
+            http.post(f"/v2/{SLUG}", json={**body, "num_images": 8}),
+            http.post(f"/v2/{SLUG}", json={**body, "steps": 1000}),
+            http.post(f"/v2/{SLUG}", json=waits, headers=once),
+            http.post(f"/v2/{SLUG}", json=body),
+            http.post(f"/v2/{SLUG}", json=waits, headers=once),
+        ]
+    assert [answer.status_code for answer in answers] == [422, 406, 406, 400, 200, 429, 200]
+    assert answers[5].json()["code"] == "rate_limited"
+    for answer in answers:
+        assert answer.headers["x-rate-limit-limit"] == "9", answer.text
+        assert re.fullmatch(r"20\d\d-[0-9T:-]*Z", answer.headers["x-rate-limit-reset-at-utc"])
+    left = [int(answer.headers["x-rate-limit-remaining"]) for answer in answers]
+    # A submit that is too dear counts once its transaction is begun; what is refused before does not.
+    assert left[0] == 8
+    assert left[1:3] == [7, 7]
+    assert left[4] == 6
+
+
+def test_a_full_queue_and_a_deadline_tell_what_is_left(start_service, body, picture_path):
+    service = start_service(
+        engine="null",
+        queue_limit=1,
+        submits_per_minute=9,
+        sync_deadline_seconds=0.5,
+        fetch_allowed_hosts="127.0.0.1",
+    )
+    with serve_picture(picture_path) as host, open_client(service) as http:
+        waits = {**body, "ip_image": f"{host.url}/slow.png"}
+        late, full = http.post(f"/v1/{SLUG}", json=waits), http.post(f"/v2/{SLUG}", json=body)
+    assert (late.status_code, late.headers["x-rate-limit-remaining"]) == (504, "8")
+    assert (full.status_code, full.json()["code"]) == (429, "queue_full")
+    assert full.headers["x-rate-limit-remaining"] == "8"
 
 
 def test_what_is_refused_makes_no_job(open_account, body):

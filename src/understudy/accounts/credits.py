@@ -19,7 +19,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from ..database import Database
-from ..errors import InvalidRequest
+from ..errors import InsufficientCredits, InvalidRequest
 from .idempotency import IdempotencyKey, carry_out_once
 from .tables import accounts, granted, ledger
 
@@ -108,6 +108,19 @@ class CreditStore:
 
         return await self.database.write(lambda c: carry_out_once(c, once, 200, give, describe_balance))
 
+    async def check_price(self, account_id: str, price_microcredits: int) -> None:
+        """Return where an account has a price.
+
+        Raises:
+            InsufficientCredits: it has not; both amounts are named.
+        """
+
+        def check(connection: Connection) -> None:
+            if read_balance(connection, account_id) < price_microcredits:
+                raise refuse_price(connection, account_id, price_microcredits)
+
+        await self.database.look(check)
+
     async def read_balance(self, account_id: str) -> int:
         """What an account has left, in micro-credits; what is held is not in it."""
         return await self.database.look(lambda connection: read_balance(connection, account_id))
@@ -189,6 +202,17 @@ def hold(connection: Connection, account_id: str, job_id: str, price_microcredit
         return False
     connection.execute(_enter, [_entry(account_id, "hold", -price_microcredits, job_id)])
     return True
+
+
+def refuse_price(
+    connection: Connection, account_id: str, price_microcredits: int, least: str = ""
+) -> InsufficientCredits:
+    """The refusal of what an account has too few credits for; `least` may say that it costs more still."""
+    balance = read_balance(connection, account_id)
+    return InsufficientCredits(
+        f"This costs {least}{format_credits(price_microcredits)} credits and the account has "
+        f"{format_credits(balance)}; ask the service's operator for more."
+    )
 
 
 def settle(

@@ -86,6 +86,12 @@ class IdempotencyStore:
         if known is not None:
             raise known
 
+    async def knows(self, account_id: str, key: str) -> bool:
+        """Whether an account has sent a request under a key, whichever it was."""
+        values = {"of_account": account_id, "of_key": key, "now": time.time()}
+        row = await self.database.look(lambda connection: connection.execute(_find, values).one_or_none())
+        return row is not None
+
     async def forget_expired(self) -> int:
         """Forget the answers whose time is over; return how many."""
         forget = delete(idempotency_keys).where(idempotency_keys.c.expires_at <= time.time())

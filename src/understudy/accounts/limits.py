@@ -28,6 +28,9 @@ MINUTE = 60.0
 SKEW_SECONDS = 60.0
 """How far apart the clocks of gateways may be; what lies further ahead is of one that was set back."""
 
+POSTS_BESIDE = 60
+"""POSTs a minute that a key has beside two for each job that it may submit."""
+
 COUNTED_NAMES = 20_000
 """Names that a process counts for before it forgets those that have everything left."""
 
@@ -39,6 +42,15 @@ class Limits:
     submits_per_minute: int = 0
     concurrent_jobs: int = 0
     account_concurrent_jobs: int = 0
+
+    @property
+    def posts_per_minute(self) -> int:
+        """POSTs of any kind that are read in a minute; 0 is no limit.
+
+        Far more than a client needs: a reference for each job, and as many requests beside as no
+        person sends.
+        """
+        return 2 * self.submits_per_minute + POSTS_BESIDE if self.submits_per_minute else 0
 
 
 UNLIMITED = Limits()
@@ -106,12 +118,19 @@ def take_submit(connection: Connection, key_id: str, per_minute: int, now: float
     spent_until = connection.execute(_take_submit, values).scalar_one_or_none()
     if spent_until is not None:
         return _allowance(per_minute, MINUTE, spent_until - now, now)
-    spent_until = connection.scalar(_read_spent, values) or now
-    return refuse(
-        f"The key may submit {per_minute} requests a minute",
-        spent_until + each - MINUTE - now,
-        _allowance(per_minute, MINUTE, spent_until - now, now),
-    )
+    return read_submits(connection, key_id, per_minute, now)
+
+
+def read_submits(connection: Connection, key_id: str, per_minute: int, now: float) -> Allowance | RateLimited:
+    """What a key has left, or the refusal of one more; nothing is counted."""
+    each = MINUTE / per_minute
+    ahead = (connection.scalar(_read_spent, {"of_key": key_id}) or now) - now
+    if ahead > MINUTE + SKEW_SECONDS:
+        ahead = 0.0
+    allowance = _allowance(per_minute, MINUTE, ahead, now)
+    if ahead <= MINUTE - each / 2:
+        return allowance
+    return refuse(f"The key may submit {per_minute} requests a minute", ahead + each - MINUTE, allowance)
 
 
 # Polls and bad keys, within the process.
@@ -132,9 +151,12 @@ class RateCounter:
         """How many names are remembered."""
         return len(self._spent_until)
 
-    def take(self, name: str) -> float:
-        """Count one; 0, or how many seconds it comes too early: then it is not counted."""
-        now, each = self._clock(), self.seconds / self.limit
+    def take(self, name: str, limit: int | None = None) -> float:
+        """Count one; 0, or how many seconds it comes too early: then it is not counted.
+
+        `limit` is the name's own, if it has one.
+        """
+        now, each = self._clock(), self.seconds / (limit or self.limit)
         spent_until = self._spent_until.get(name, now)
         spent_until = max(spent_until, now)
         too_early = spent_until + each - self.seconds - now

@@ -7,8 +7,8 @@ import time
 from sqlalchemy import Connection
 
 from ..accounts import credits
-from ..accounts.limits import Allowance, Limits, lock_account, take_submit
-from ..errors import InsufficientCredits, RateLimited, UnderstudyError
+from ..accounts.limits import Allowance, Limits, lock_account, read_submits, take_submit
+from ..errors import RateLimited, UnderstudyError
 from . import statements
 from .job import NewJob
 
@@ -27,14 +27,19 @@ class Admission:
 
         What is refused holds nothing, and counts as a submit if it was too dear.
         """
-        if not self._has_room(connection, queue_limit):
-            return RateLimited(
-                f"The queue is full ({queue_limit} jobs wait); try again in a few seconds.",
-                code="queue_full",
-                retry_after_seconds=5,
-            )
-        if refusal := _check_unended(connection, new, limits):
+        if limits.concurrent_jobs or limits.account_concurrent_jobs:
+            connection.execute(lock_account, {"of_account": new.account_id})
+        # The one thing that a change touches beside its connection: done twice, the bound is only
+        # tighter, and whenever it is reached the jobs are counted. What comes back to the queue is
+        # not counted until then: the bound can be passed by as many jobs as were running.
+        if self._most_queued is None or self._most_queued >= queue_limit:
+            self._most_queued = connection.scalar(statements.count_queued) or 0
+        refusal = _find_refusal(
+            connection, new.account_id, new.key_id, limits, self._most_queued, queue_limit
+        )
+        if refusal is not None:
             return refusal
+        self._most_queued += 1
         allowance = None
         if limits.submits_per_minute:
             allowance = take_submit(connection, new.key_id, limits.submits_per_minute, time.time())
@@ -42,30 +47,76 @@ class Admission:
                 return allowance
         price = new.price_microcredits
         if price is not None and not credits.hold(connection, new.account_id, new.id, price):
-            balance = credits.read_balance(connection, new.account_id)
-            return InsufficientCredits(
-                f"This costs {credits.format_credits(price)} credits and the account has "
-                f"{credits.format_credits(balance)}; ask the service's operator for more."
-            )
+            too_dear = credits.refuse_price(connection, new.account_id, price)
+            too_dear.headers |= {} if allowance is None else allowance.to_headers()
+            return too_dear
         return allowance
 
-    def _has_room(self, connection: Connection, queue_limit: int) -> bool:
-        # The one thing that a change touches beside its connection: done twice, the bound is only
-        # tighter, and whenever it is reached the jobs are counted. What comes back to the queue is
-        # not counted until then: the bound can be passed by as many jobs as were running.
-        if self._most_queued is None or self._most_queued >= queue_limit:
-            self._most_queued = connection.scalar(statements.count_queued) or 0
-        has_room = self._most_queued < queue_limit
-        self._most_queued += has_room
-        return has_room
+    def foresee(
+        self,
+        connection: Connection,
+        account_id: str,
+        key_id: str,
+        queue_limit: int,
+        limits: Limits,
+        least_price: int,
+    ) -> dict[str, str]:
+        """What a job would be admitted with now, as headers; nothing is counted.
+
+        Raises:
+            RateLimited, InsufficientCredits: it would be refused.
+        """
+        queued = self._most_queued or 0
+        if queued >= queue_limit:
+            # Not told to the transactions beside, whose jobs it may not see yet.
+            queued = connection.scalar(statements.count_queued) or 0
+        if refusal := _find_refusal(connection, account_id, key_id, limits, queued, queue_limit):
+            raise refusal
+        headers: dict[str, str] = {}
+        if limits.submits_per_minute:
+            allowance = read_submits(connection, key_id, limits.submits_per_minute, time.time())
+            if isinstance(allowance, RateLimited):
+                raise allowance
+            headers = allowance.to_headers()
+        if least_price and credits.read_balance(connection, account_id) < least_price:
+            too_dear = credits.refuse_price(connection, account_id, least_price, "at least ")
+            too_dear.headers |= headers
+            raise too_dear
+        return headers
 
 
-def _check_unended(connection: Connection, new: NewJob, limits: Limits) -> RateLimited | None:
+def _find_refusal(
+    connection: Connection, account_id: str, key_id: str, limits: Limits, queued: int, queue_limit: int
+) -> RateLimited | None:
+    refusal = (
+        _check_unended(connection, account_id, key_id, limits)
+        if queued < queue_limit
+        else RateLimited(
+            f"The queue is full ({queue_limit} jobs wait); try again in a few seconds.",
+            code="queue_full",
+            retry_after_seconds=5,
+        )
+    )
+    if refusal is not None:
+        refusal.headers |= _read_headers(connection, key_id, limits)
+    return refusal
+
+
+def _read_headers(connection: Connection, key_id: str, limits: Limits) -> dict[str, str]:
+    """What is left of a key's submits, as headers."""
+    if not limits.submits_per_minute:
+        return {}
+    told = read_submits(connection, key_id, limits.submits_per_minute, time.time())
+    return told.headers if isinstance(told, RateLimited) else told.to_headers()
+
+
+def _check_unended(
+    connection: Connection, account_id: str, key_id: str, limits: Limits
+) -> RateLimited | None:
     """The refusal of a job whose key or account has as many without an end as it may have."""
     if not (limits.concurrent_jobs or limits.account_concurrent_jobs):
         return None
-    values = {"of_account": new.account_id, "of_key": new.key_id}
-    connection.execute(lock_account, values)
+    values = {"of_account": account_id, "of_key": key_id}
     count = connection.execute(statements.count_unended, values).one()
     for whose, has, most in (
         ("key", count.of_key, limits.concurrent_jobs),

@@ -28,8 +28,8 @@ from sqlalchemy import (
 
 from ..accounts.idempotency import IdempotencyKey, carry_out_once
 from ..accounts.limits import UNLIMITED, Allowance, Limits
-from ..database import Database
-from ..errors import UnderstudyError
+from ..database import Database, Recent
+from ..errors import InsufficientCredits, RateLimited, UnderstudyError
 from . import statements
 from .admission import Admission
 from .ends import follow_ends, forget_jobs
@@ -75,6 +75,7 @@ class Store:
         self.database = database
         self.feed = feed
         self._admission = Admission()
+        self._foreseen: Recent[dict[str, str]] = Recent()
         # As they are in the database: whatever changes one makes it forgotten here.
         self._seen: dict[str, Job] = {}
         self._order: asyncio.Future[list[tuple[int, int]]] | None = None
@@ -131,10 +132,32 @@ class Store:
             insert_files(connection, rows)
             return Submitted(replace(unplaced, sequence=row.sequence, turn=row.turn), allowance)
 
-        return await self.database.write(
-            lambda c: carry_out_once(c, once, 200, put_in_queue, lambda _: answer or {}),
-            lambda _: self._publish(new.id, queue=True),
-        )
+        try:
+            return await self.database.write(
+                lambda c: carry_out_once(c, once, 200, put_in_queue, lambda _: answer or {}),
+                lambda _: self._publish(new.id, queue=True),
+            )
+        except (RateLimited, InsufficientCredits):
+            self._foreseen.forget(new.key_id)
+            raise
+
+    async def foresee(
+        self, account_id: str, key_id: str, queue_limit: int, limits: Limits, least_price: int
+    ) -> dict[str, str]:
+        """What is left of a key's submits, as headers, before its request is read.
+
+        It is what is or was half a second ago; a refusal is of now.
+
+        Raises:
+            RateLimited, InsufficientCredits: a job would be refused, at this price.
+        """
+
+        async def ask(key_id: str) -> dict[str, str]:
+            return await self.database.look(
+                lambda c: self._admission.foresee(c, account_id, key_id, queue_limit, limits, least_price)
+            )
+
+        return await self._foreseen.find(key_id, ask) or {}
 
     async def get(self, job_id: str, account_id: str | None = None) -> Job | None:
         """A job by its id; None when there is none, or when it is not this account's."""

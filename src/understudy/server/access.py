@@ -37,10 +37,13 @@ async def authenticate(
     Raises:
         NotAuthenticated: it carries none, or one that is unknown, revoked or expired.
         RateLimited: as many wrong ones came from its address.
+        RateLimited: as many requests to be read came with the key, or those made with it.
         Forbidden: the account is disabled, or the key has not the scope.
     """
     key = await _find_key(request)
     check_scope(key, "read" if request.method in ("GET", "HEAD") else "generate")
+    if request.method in ("POST", "PATCH"):
+        request.app.state.service.count_post(key)
     return key
 
 

@@ -99,8 +99,14 @@ class RequestId:
             if message["type"] == "http.response.start":
                 answered = message["status"]
                 headers = message.setdefault("headers", [])
-                if not any(name.lower() == b"x-request-id" for name, _ in headers):
-                    headers.append((b"x-request-id", request_id.encode()))
+                # What is left of a limit is told by every answer of a limited route, errors too.
+                own = {"x-request-id": request_id, **scope["state"].get("limit_headers", {})}
+                told = {name.lower() for name, _ in headers}
+                headers += [
+                    (name.encode(), value.encode())
+                    for name, value in own.items()
+                    if name.encode() not in told
+                ]
             await send(message)
 
         try:

@@ -16,17 +16,18 @@ from pydantic import BaseModel, Field
 from ..accounts.credits import format_credits, to_credits
 from ..accounts.idempotency import AnsweredBefore
 from ..accounts.keys import Key
+from ..accounts.limits import UNLIMITED
 from ..catalog import REFERENCE_SLUG, Model
 from ..content_policy import ContentBlocked
-from ..errors import DeadlineExceeded, InvalidRequest, ServiceError
+from ..errors import DeadlineExceeded, InsufficientCredits, InvalidRequest, RateLimited, ServiceError
 from ..jobs.job import Job, NewJob
 from ..jobs.tasks import count_steps
-from ..parameters import MAX_SEED, PICTURE_FIELDS, parameters_schema
+from ..parameters import MAX_SEED, PICTURE_FIELDS, Parameters, parameters_schema
 from .access import Caller, Running, check_key, check_model, refuse_while_stopping
 from .bodies import FailedBody, JsonAnswer, SubmitBody, base_url, failed_body, request_not_found, submit_body
 from .failures import describe_errors
 from .fields import JSON_PARAMETERS
-from .intake import forget_files, read_request
+from .intake import IDEMPOTENCY_KEY, forget_files, read_request
 from .routes import DirectRoute
 from .service import Service
 
@@ -95,7 +96,7 @@ async def submit(
     if dry_run:
         return await _answer_dry_run(request, service, key, model)
     accepted = await _accept(request, service, key, model)
-    return JsonAnswer(accepted.body, headers=accepted.headers)
+    return JsonAnswer(accepted.body)
 
 
 @router.post(
@@ -140,10 +141,8 @@ async def generate(
     check_model(key, slug)
     if dry_run:
         return await _answer_dry_run(request, service, key, model)
-    headers: dict[str, str] = {}
     try:
-        accepted = await _accept(request, service, key, model)
-        job, headers = accepted.job, accepted.headers
+        job = (await _accept(request, service, key, model)).job
     except AnsweredBefore as before:
         # The same picture again, or the wait for it goes on.
         request_id = before.body["request_id"]
@@ -183,7 +182,6 @@ async def generate(
             "x-cost": format_credits(job.price_microcredits or 0),
             "x-seed-value": str(image["seed"]),
             **_tell_the_rest(job, base_url(request, service.settings)),
-            **headers,
         },
     )
 
@@ -205,11 +203,10 @@ def _tell_the_rest(job: Job, base: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Accepted:
-    """A job that is on disk, the answer to its submit, and headers for what is left of its key's limit."""
+    """A job that is on disk, and the answer to its submit."""
 
     job: Job
     body: dict[str, Any]
-    headers: dict[str, str]
 
 
 async def _accept(request: Request, service: Service, key: Key, model: Model) -> Accepted:
@@ -218,7 +215,13 @@ async def _accept(request: Request, service: Service, key: Key, model: Model) ->
     Raises:
         AnsweredBefore: the request was carried out before; its body is that of a submit.
     """
-    intake = await read_request(request, service, key)
+    await _foresee(request, service, key, model)
+    bills = service.settings.credits == "on"
+
+    async def check_price(parameters: Parameters) -> None:
+        await service.credits.check_price(key.account_id, model.price(parameters))
+
+    intake = await read_request(request, service, key, check=check_price if bills else None)
     parameters = intake.parameters
     job_id = str(uuid.uuid4())
     base = base_url(request, service.settings)
@@ -236,7 +239,7 @@ async def _accept(request: Request, service: Service, key: Key, model: Model) ->
                 steps=count_steps(parameters),
                 warnings=intake.warnings,
                 webhook=parameters.webhook_url and {"url": parameters.webhook_url, "base": base},
-                price_microcredits=model.price(parameters) if service.settings.credits == "on" else None,
+                price_microcredits=model.price(parameters) if bills else None,
             ),
             intake.files,
             service.settings.queue_limit,
@@ -250,8 +253,32 @@ async def _accept(request: Request, service: Service, key: Key, model: Model) ->
     service.meters.submitted.labels(model.slug).inc()
     # For the log's line of this HTTP request.
     request.state.job_id = job_id
-    allowance = submitted.allowance
-    return Accepted(submitted.job, body, {} if allowance is None else allowance.to_headers())
+    if submitted.allowance is not None:
+        request.state.limit_headers = submitted.allowance.to_headers()
+    return Accepted(submitted.job, body)
+
+
+async def _foresee(request: Request, service: Service, key: Key, model: Model) -> None:
+    """Refuse before its body is read what would be refused after; the transaction looks again.
+
+    What is known under its idempotency key has its answer, whatever is left.
+
+    Raises:
+        RateLimited, InsufficientCredits: the key is past a limit, or no request is as cheap.
+    """
+    limits = key.limits(service.usual_limits)
+    least_price = model.least_price if service.settings.credits == "on" else 0
+    if limits == UNLIMITED and not least_price:
+        return
+    try:
+        request.state.limit_headers = await service.store.foresee(
+            key.account_id, key.counted_as, service.settings.queue_limit, limits, least_price
+        )
+    except (RateLimited, InsufficientCredits) as refusal:
+        once = request.headers.get(IDEMPOTENCY_KEY)
+        if once is None or not await service.idempotency.knows(key.account_id, once):
+            raise
+        request.state.limit_headers = refusal.headers
 
 
 async def _answer_dry_run(request: Request, service: Service, key: Key, model: Model) -> Response:

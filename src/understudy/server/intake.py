@@ -7,7 +7,7 @@ must be fetched from elsewhere is fetched after the job is accepted.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -56,10 +56,18 @@ class Intake:
         return described
 
 
-async def read_request(request: Request, service: Service, key: Key, *, keep: bool = True) -> Intake:
+async def read_request(
+    request: Request,
+    service: Service,
+    key: Key,
+    *,
+    keep: bool = True,
+    check: Callable[[Parameters], Awaitable[None]] | None = None,
+) -> Intake:
     """Read, validate and decode one request; with `keep` its pictures are in the blob store after.
 
-    With `keep` it is also looked up whether the request was carried out before.
+    With `keep` it is also looked up whether the request was carried out before. `check` may refuse
+    its parameters before a picture is decoded.
 
     Raises:
         AnsweredBefore, Conflict: it was, or its idempotency key was used for another one.
@@ -76,6 +84,8 @@ async def read_request(request: Request, service: Service, key: Key, *, keep: bo
         if keep:
             await service.idempotency.check(once)
             intake.once = once
+    if check is not None and any(isinstance(source, InlinePicture) for source in sources.values()):
+        await check(parameters)
     try:
         for name, source in sources.items():
             if isinstance(source, InlinePicture):

@@ -80,8 +80,7 @@ class DeletedBody(BaseModel):
 )
 async def read_status(request_id: RequestId, request: Request, service: Running, key: Caller) -> Response:
     """Where the job stands; of several pictures each, and those that can be had already."""
-    job, headers = await _poll(request_id, service, key)
-    return await _answer_status(job, request, service, headers)
+    return await _answer_status(await _poll(request_id, request, service, key), request, service)
 
 
 @router.get(
@@ -98,10 +97,10 @@ async def read_status(request_id: RequestId, request: Request, service: Running,
 )
 async def read_result(request_id: RequestId, request: Request, service: Running, key: Caller) -> Response:
     """The full result; while the job is pending, what its status route says."""
-    job, headers = await _poll(request_id, service, key)
+    job = await _poll(request_id, request, service, key)
     if job.status == "COMPLETED":
-        return JsonAnswer(result_body(job, base_url(request, service.settings)), headers=headers)
-    return await _answer_status(job, request, service, headers)
+        return JsonAnswer(result_body(job, base_url(request, service.settings)))
+    return await _answer_status(job, request, service)
 
 
 @router.delete(
@@ -197,21 +196,19 @@ async def delete_request(request_id: RequestId, service: Running, key: Caller) -
     return JsonAnswer(DeletedBody(request_id=request_id, deleted=True).model_dump())
 
 
-async def _poll(request_id: str, service: Service, key: Key) -> tuple[Job, dict[str, str] | None]:
-    """A job of the account, and headers for how often it may still be asked for.
+async def _poll(request_id: str, request: Request, service: Service, key: Key) -> Job:
+    """A job of the account, if it may still be asked for.
 
     Each job has a limit of its own; all that is not there shares one.
     """
     job = await service.store.get(request_id, key.account_id)
-    headers = service.count_poll(key.id if job is None else job.id)
-    return check_retained(job, request_id, service.settings), headers
+    request.state.limit_headers = service.count_poll(key.counted_as if job is None else job.id)
+    return check_retained(job, request_id, service.settings)
 
 
-async def _answer_status(
-    job: Job, request: Request, service: Service, headers: dict[str, str] | None
-) -> Response:
+async def _answer_status(job: Job, request: Request, service: Service) -> Response:
     body = await status_body(job, base_url(request, service.settings), service.store, service.executor.slots)
-    return JsonAnswer(body, status_code=422 if job.status == "FAILED" else 200, headers=headers)
+    return JsonAnswer(body, status_code=422 if job.status == "FAILED" else 200)
 
 
 async def _stream(job: Job, seen: int, base: str, service: Service, secret: str) -> AsyncIterator[bytes]:

@@ -13,8 +13,8 @@ from pathlib import Path
 from ..accounts.accounts import AccountStore
 from ..accounts.credits import MICROCREDITS, CreditStore
 from ..accounts.idempotency import IdempotencyStore
-from ..accounts.keys import KeyStore
-from ..accounts.limits import MINUTE, Limits, RateCounter, refuse
+from ..accounts.keys import Key, KeyStore
+from ..accounts.limits import MINUTE, POSTS_BESIDE, Limits, RateCounter, refuse
 from ..accounts.usage import UsageStore
 from ..accounts.webhooks import WebhookStore
 from ..blobs import BlobStore
@@ -73,6 +73,7 @@ class Service:
     executor: Executor
     dispatcher: Dispatcher
     meters: Meters
+    posts: RateCounter
     polls: RateCounter | None
     bad_keys: RateCounter | None
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
@@ -85,19 +86,29 @@ class Service:
         """
         return not self.settings.block_pictures or file.was_drawn or file.account_id == account_id
 
-    def count_poll(self, name: str) -> dict[str, str] | None:
-        """Count a poll by what is polled: headers for what is left; None where there is no limit.
+    def count_poll(self, name: str) -> dict[str, str]:
+        """Count a poll by what is polled: headers for what is left, none where there is no limit.
 
         Raises:
             RateLimited: it is asked for too often.
         """
         if self.polls is None:
-            return None
+            return {}
         wait_seconds = self.polls.take(name)
         allowance = self.polls.tell(name)
         if wait_seconds:
             raise refuse("This is asked for too often", wait_seconds, allowance)
         return allowance.to_headers()
+
+    def count_post(self, key: Key) -> None:
+        """Count a POST before it is read, whatever it asks for.
+
+        Raises:
+            RateLimited: the key has sent as many as it may.
+        """
+        limit = key.limits(self.usual_limits).posts_per_minute
+        if limit and (wait_seconds := self.posts.take(key.counted_as, limit)):
+            raise refuse(f"The key may send {limit} requests of any kind a minute", wait_seconds)
 
     @property
     def usual_limits(self) -> Limits:
@@ -190,6 +201,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
                 executor=executor,
                 dispatcher=dispatcher,
                 meters=meters,
+                posts=RateCounter(POSTS_BESIDE, MINUTE),
                 polls=_counter((settings.polls_per_second or 0) * POLL_SECONDS, POLL_SECONDS),
                 bad_keys=_counter(settings.bad_keys_per_minute, MINUTE),
             )

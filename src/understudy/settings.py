@@ -115,6 +115,9 @@ class Settings(BaseSettings):
     polls_per_second: Annotated[int | None, _EMPTY_IS_NONE] = Field(
         default=None, ge=0, description="How often a key may ask for each of its jobs; 0 is no limit."
     )
+    account_kept_bytes: Annotated[int | None, _EMPTY_IS_NONE] = Field(
+        default=None, ge=0, description="Uploads and characters that an account may keep; 0 is no limit."
+    )
     bad_keys_per_minute: int = Field(
         default=100, ge=0, description="Wrong keys that one address may send; 0 is no limit."
     )
@@ -153,6 +156,7 @@ class Settings(BaseSettings):
             "concurrent_jobs": 1000,
             "account_concurrent_jobs": 2000,
             "polls_per_second": 50,
+            "account_kept_bytes": 2_000_000_000,
         }
         own = {**dict.fromkeys(usual, 0), "credits": "off"}
         decided = own if loopback else usual

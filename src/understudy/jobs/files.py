@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Double, bindparam, case, delete, insert, or_, select, update
+from sqlalchemy import Connection, Double, bindparam, case, delete, func, insert, or_, select, update
 
 from ..accounts.idempotency import IdempotencyKey, carry_out_once
 from ..blobs import BlobStore
 from ..database import Database, Recent
-from .tables import files
+from ..errors import Conflict
+from .tables import files, kept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,17 +55,26 @@ class FileStore:
         rows: Sequence[StoredFile],
         once: IdempotencyKey | None = None,
         answer: dict[str, Any] | None = None,
+        *,
+        most_bytes: int = 0,
     ) -> None:
-        """Record files whose bytes are in the blob store already.
+        """Record files of an account whose bytes are in the blob store already.
 
-        With `once` the `answer` to its request is kept.
+        With `once` the `answer` to its request is kept. `most_bytes` is what the account may keep
+        without having paid for it, these files included; 0 is no limit.
 
         Raises:
             AnsweredBefore, Conflict: the request was carried out before, or is another one.
+            Conflict: the account would keep more (`too_many_pictures`).
         """
 
-        def insert_rows(connection: Connection) -> None:
+        def insert_rows(connection: Connection) -> Conflict | None:
+            if most_bytes and rows:
+                kept_bytes = _sum_kept(connection, rows[0].account_id) + sum(row.size for row in rows)
+                if kept_bytes > most_bytes:
+                    return too_many_pictures(most_bytes)
             insert_files(connection, rows)
+            return None
 
         await self.database.write(lambda c: carry_out_once(c, once, 200, insert_rows, lambda _: answer or {}))
 
@@ -77,6 +87,10 @@ class FileStore:
     async def find_recent(self, name: str) -> StoredFile | None:
         """A file's row as it is or was half a second ago, for a file that is used again and again."""
         return await self._recent.find(name, self.find)
+
+    async def sum_kept(self, account_id: str) -> int:
+        """The bytes of an account's uploads and characters."""
+        return await self.database.look(lambda connection: _sum_kept(connection, account_id))
 
     async def hold(self, name: str, until: float) -> None:
         """Keep a file at least until a time: a job that was accepted needs it."""
@@ -103,6 +117,9 @@ _find = select(files).where(
     files.c.name == bindparam("name"),
     files.c.kind.not_in(("deleted", "refused")),
     or_(files.c.expires_at.is_(None), files.c.expires_at > bindparam("now")),
+)
+_sum_of_account = select(func.coalesce(func.sum(files.c.size), 0)).where(
+    kept, files.c.account_id == bindparam("of_account")
 )
 _insert = insert(files)
 _hold = (
@@ -132,6 +149,19 @@ _refuse = (
 )
 
 
+def too_many_pictures(most_bytes: int) -> Conflict:
+    """The error for an account that keeps as much as it may."""
+    return Conflict(
+        f"The account may keep {most_bytes / 1e6:,.1f} MB of uploads and saved characters; "
+        "delete characters, or wait until uploads expire.",
+        code="too_many_pictures",
+    )
+
+
+def _sum_kept(connection: Connection, account_id: str) -> int:
+    return int(connection.scalar(_sum_of_account, {"of_account": account_id}))
+
+
 def insert_files(connection: Connection, rows: Sequence[StoredFile]) -> None:
     """Record files within a transaction."""
     if rows:
@@ -139,12 +169,13 @@ def insert_files(connection: Connection, rows: Sequence[StoredFile]) -> None:
 
 
 def expire_files(connection: Connection, job_id: str, now: float) -> None:
-    """Let go everything of a job, within the transaction that fails it."""
+    """Let go every file that a job has so far, within the transaction that ends it."""
     connection.execute(_expire, {"of_job": job_id, "now": now})
 
 
 def keep_outputs(connection: Connection, job_id: str, now: float, until: float | None) -> None:
-    """Keep the pictures of a job and let go everything else, within the transaction that completes it."""
+    """Keep the pictures that a job has so far and let go everything else, within the transaction that
+    completes it."""
     connection.execute(_keep_outputs, {"of_job": job_id, "now": now, "until": until})
 
 

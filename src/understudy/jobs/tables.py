@@ -137,6 +137,11 @@ files = Table(
     Index("ix_files_expires_at", "expires_at"),
 )
 
+kept = files.c.kind.in_([literal_column("'upload'"), literal_column("'character'")])
+"""Files that an account keeps without having paid for them."""
+
+Index("ix_files_kept", files.c.account_id, files.c.size, sqlite_where=kept, postgresql_where=kept)
+
 characters = Table(
     "characters",
     metadata,

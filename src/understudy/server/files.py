@@ -94,7 +94,8 @@ async def upload(request: Request, service: Running, key: Caller) -> Response:
         base = base_url(request, service.settings)
         urls = [f"{base}/files/{file.name}" for file in files]
         body = UploadBody(file_urls=urls, urls=urls, message="Uploaded.").model_dump()
-        await service.files.add(files, once, body)
+        most_bytes = service.settings.account_kept_bytes or 0
+        await service.files.add(files, once, body, most_bytes=most_bytes)
     except BaseException:
         await forget_files(service, files)
         raise

@@ -18,7 +18,7 @@ from ..accounts.idempotency import KEY_PATTERN, LONGEST_KEY, IdempotencyKey, mak
 from ..accounts.keys import Key
 from ..errors import InvalidRequest, NotFound
 from ..jobs.characters import Character
-from ..jobs.files import StoredFile, delete_rowless
+from ..jobs.files import StoredFile, delete_rowless, too_many_pictures
 from ..parameters import CHARACTER_PREFIX, PICTURE_FIELDS, Parameters, parse_parameters
 from ..pictures import InlinePicture, PictureUrl, digest_picture, parse_picture_text
 from ..pose.library import find_pose
@@ -135,8 +135,14 @@ async def keep_decoded(
 
     Raises:
         InvalidRequest, TooLarge: it is not a picture within the limits.
+        Conflict: the account keeps as many as it may (`too_many_pictures`).
     """
     picture = await service.decoder.decode(data, field)
+    most_bytes = service.settings.account_kept_bytes
+    if kind != "input" and most_bytes:
+        kept_bytes = await service.files.sum_kept(key.account_id)
+        if kept_bytes + len(picture) > most_bytes:
+            raise too_many_pictures(most_bytes)
     name = await service.blobs.put("image/png", picture)
     now = time.time()
     return StoredFile(

@@ -1,0 +1,81 @@
+"""What an account may keep without having paid for it: uploads and saved characters."""
+
+from __future__ import annotations
+
+import base64
+import io
+import random
+import uuid
+
+import pytest
+from PIL import Image
+
+from service_client import SLUG, make_key, open_client
+from understudy.accounts.accounts import AccountStore, new_account
+from understudy.database import Database, migrate_database
+from understudy.errors import Conflict
+from understudy.jobs.files import FileStore, StoredFile
+
+
+def draw_noise(side: int) -> str:
+    """A picture that no file holds in much less than three bytes a pixel."""
+    file = io.BytesIO()
+    noise = random.Random(side).randbytes(3 * side * side)
+    Image.frombytes("RGB", (side, side), noise).save(file, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def refusal(answer):
+    return answer.status_code, answer.json()["code"]
+
+
+def test_an_account_keeps_no_more_than_it_may(start_service):
+    service = start_service(engine="null", account_kept_bytes=400_000)
+    picture = draw_noise(256)  # nearly 200 kB
+    with open_client(service) as http, open_client(service, make_key(service, "other")) as other:
+        saved = {"name": "hero", "ip_image": picture}
+        assert http.post("/v1/characters", json=saved).status_code == 201
+        assert http.post("/upload-asset", json={"data_urls": [picture]}).status_code == 200
+        refused = http.post("/upload-asset", json={"data_urls": [picture]})
+        assert refusal(refused) == (409, "too_many_pictures")
+        assert "0.4 MB" in refused.json()["error"]
+        names = {path.name for path in (service.data_dir / "files").iterdir()}
+        assert len(names) == 2, "what was refused is not kept"
+        # What a request is given is not kept, and what another account has is its own.
+        body = {"prompt": "a hero", "ip_image": picture, "width": 256, "height": 256}
+        assert http.post(f"/v1/{SLUG}", json=body).status_code == 200
+        assert other.post("/upload-asset", json={"data_urls": [picture]}).status_code == 200
+        assert http.delete("/v1/characters/hero").status_code == 200
+        assert http.post("/upload-asset", json={"data_urls": [picture]}).status_code == 200
+        assert refusal(http.post("/v1/characters", json=saved)) == (409, "too_many_pictures")
+
+
+@pytest.fixture
+async def files(tmp_path):
+    migrate_database(tmp_path)
+    database = Database.open(tmp_path)
+    yield FileStore(database)
+    await database.close()
+
+
+async def test_files_that_come_together_count_together(files):
+    account = new_account("somebody")
+    await AccountStore(files.database).create(account)
+
+    def describe(size: int, kind: str = "upload") -> StoredFile:
+        return StoredFile(
+            name=f"{uuid.uuid4().hex}.png",
+            account_id=account.id,
+            kind=kind,
+            content_type="image/png",
+            size=size,
+            created_at=0.0,
+        )
+
+    await files.add([describe(60), describe(1000, "output"), describe(1000, "input")])
+    with pytest.raises(Conflict) as refused:
+        await files.add([describe(20), describe(21)], most_bytes=100)
+    assert refused.value.code == "too_many_pictures"
+    assert await files.sum_kept(account.id) == 60
+    await files.add([describe(20), describe(20)], most_bytes=100)
+    assert await files.sum_kept(account.id) == 100

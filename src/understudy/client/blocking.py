@@ -355,6 +355,7 @@ class Client:
 
         Raises:
             NotFound: there is no such key.
+            Forbidden: it can do more than the key that asks.
         """
         self._drive(self._calls.delete("/v1/keys", key_id))
 

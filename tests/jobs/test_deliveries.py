@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from understudy.accounts.webhooks import GIVE_UP_SECONDS, Attempt
+from understudy.accounts.webhooks import GIVE_UP_SECONDS, Attempt, name_target
 from understudy.errors import NotFound
 from understudy.jobs import ends
 from understudy.jobs.deliverer import LONGEST_WAIT_SECONDS, choose_wait
@@ -65,6 +65,21 @@ async def test_a_held_delivery_is_nobody_else_s_until_its_lease_runs_out(webhook
     (delivery,) = await webhooks.list(key.account_id, limit=9)
     assert (delivery.state, delivery.tries, len(delivery.attempts)) == ("pending", 1, 1)
     assert await claim(webhooks) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "target"),
+    [
+        ("https://host.example/a", "host.example:443"),
+        ("https://HOST.example./b", "host.example:443"),
+        ("https://host.example:443", "host.example:443"),
+        ("http://host.example:0080/?", "host.example:80"),
+        ("http://bücher.example/", "xn--bcher-kva.example:80"),
+        ("http://[::1]:8001/", "::1:8001"),
+    ],
+)
+def test_a_target_is_the_same_however_it_is_written(url, target):
+    assert name_target(url) == target
 
 
 async def test_what_is_due_is_told_with_every_account_and_as_many_targets_as_may_be(
@@ -128,8 +143,8 @@ async def test_secrets_rotate_and_overlap(webhooks, key, other_key):
     first = await webhooks.read_secret(key.account_id)
     assert await webhooks.read_secret(key.account_id) == first
     assert (await webhooks.read_secret(other_key.account_id)).secret != first.secret
-    await webhooks.rotate_secret(key.account_id)
-    second = await webhooks.read_secret(key.account_id)
+    second = await webhooks.rotate_secret(key.account_id)
+    assert second == await webhooks.read_secret(key.account_id)
     assert second.list_signing(time.time()) == [second.secret, first.secret]
     assert second.list_signing(second.previous_until) == [second.secret]
 

@@ -122,6 +122,17 @@ def test_what_fails_is_tried_again_under_one_id(http, body):
     assert delivery["attempts"][0]["error"] == "127.0.0.1 answers HTTP 500."
 
 
+@pytest.mark.parametrize("location", ["ftp://elsewhere.example/", "http://a:b@elsewhere.example/"])
+def test_a_redirect_to_nowhere_is_the_target_s_to_mend(http, body, location):
+    def answer(request: Received, before: int) -> Any:
+        return (307, {"location": location}) if before == 0 else 204
+
+    with receive(answer) as receiver:
+        delivery = read_log(http, submit(http, body, receiver.url), state="delivered")
+    assert [one["status"] for one in delivery["attempts"]] == [307, 204]
+    assert delivery["attempts"][0]["error"].startswith("It was not sent: its URL ")
+
+
 def test_a_target_that_is_gone_is_left_alone_until_a_replay(http, body):
     with receive(lambda request, before: 410 if before == 0 else 200) as receiver:
         request_id = submit(http, body, receiver.url)
@@ -205,12 +216,16 @@ def test_only_public_hosts_and_those_that_are_named_are_called(start_service, bo
             engine="null", fetch_allowed_hosts=f"127.0.0.1:{allowed.port}", webhook_retry_seconds=60
         )
         with open_client(service) as http:
-            for url in (f"{inside.url}/direct", f"{allowed.url}/redirected", "http://localhost:1/"):
+            for url, status in (
+                (f"{inside.url}/direct", None),
+                (f"{allowed.url}/redirected", 308),
+                ("http://localhost:1/", None),
+            ):
                 delivery = read_log(http, submit(http, body, url))
                 assert delivery["state"] == "pending"
                 (attempt,) = delivery["attempts"]
                 assert "is not a host of the public internet" in attempt["error"]
-                assert attempt["status"] is None
+                assert attempt["status"] == status
             assert [one.path for one in allowed.received] == ["/redirected"]
             assert inside.received == []
 

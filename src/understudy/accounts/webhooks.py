@@ -14,8 +14,8 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
+import httpx2
 from sqlalchemy import Connection, and_, bindparam, delete, func, insert, or_, select, update
 
 from ..database import Database
@@ -31,9 +31,6 @@ GIVE_UP_SECONDS = 86_400.0
 
 MOST_ATTEMPTS = 100
 """The last attempts that a delivery's log keeps; a day has a quarter of them."""
-
-Describe = Callable[[Any], dict[str, Any]]
-"""Tells a secret or a delivery as JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,18 +106,23 @@ class WebhookStore:
         )
 
     async def rotate_secret(
-        self, account_id: str, once: IdempotencyKey | None = None, describe: Describe = vars
-    ) -> dict[str, Any]:
-        """Give an account a new secret, as `describe` tells it; the one before signs too for a day more.
+        self,
+        account_id: str,
+        once: IdempotencyKey | None = None,
+        describe: Callable[[WebhookSecret], dict[str, Any]] = vars,
+    ) -> WebhookSecret:
+        """Give an account a new secret; the one before signs too for a day more.
+
+        With `once` what `describe` says of it is kept as the answer to its request.
 
         Raises:
             AnsweredBefore, Conflict: by `once` it was rotated already, or something else was done.
         """
 
-        def rotate(connection: Connection) -> dict[str, Any]:
-            return describe(_rotate_secret(connection, account_id))
+        def rotate(connection: Connection) -> WebhookSecret:
+            return _rotate_secret(connection, account_id)
 
-        return await self.database.write(lambda c: carry_out_once(c, once, 200, rotate, dict))
+        return await self.database.write(lambda c: carry_out_once(c, once, 200, rotate, describe))
 
     # Deliveries, as their account sees them.
 
@@ -154,11 +156,11 @@ class WebhookStore:
         account_id: str,
         delivery_id: str,
         once: IdempotencyKey | None = None,
-        describe: Describe = vars,
-    ) -> dict[str, Any]:
-        """Deliver once more, now, under the same webhook id; return the delivery as `describe` tells it.
+        describe: Callable[[Delivery], dict[str, Any]] = vars,
+    ) -> Delivery:
+        """Deliver once more, now, under the same webhook id; a pending delivery is tried now.
 
-        A pending delivery is tried now.
+        With `once` what `describe` says of it is kept as the answer to its request.
 
         Raises:
             NotFound: the account has none of that id (`delivery_not_found`).
@@ -172,11 +174,11 @@ class WebhookStore:
             .returning(*webhook_deliveries.c)
         )
 
-        def deliver_again(connection: Connection) -> dict[str, Any] | NotFound:
+        def deliver_again(connection: Connection) -> Delivery | NotFound:
             row = connection.execute(again).one_or_none()
-            return _not_found(delivery_id) if row is None else describe(_delivery(row))
+            return _not_found(delivery_id) if row is None else _delivery(row)
 
-        return await self.database.write(lambda c: carry_out_once(c, once, 200, deliver_again, dict))
+        return await self.database.write(lambda c: carry_out_once(c, once, 200, deliver_again, describe))
 
     # Deliveries, as they are attempted.
 
@@ -251,7 +253,7 @@ def add_delivery(
             "account_id": account_id,
             "job_id": job_id,
             "url": webhook["url"],
-            "target": urlsplit(webhook["url"]).netloc.lower()[:300],
+            "target": name_target(webhook["url"]),
             "base": webhook["base"],
             "state": "pending",
             "next_attempt_at": now,
@@ -261,6 +263,13 @@ def add_delivery(
             "created_at": now,
         },
     )
+
+
+def name_target(url: str) -> str:
+    """The host and port of a URL, written as every other URL of the same writes them."""
+    parts = httpx2.URL(url)
+    port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+    return f"{parts.raw_host.decode('ascii').removesuffix('.')}:{port}"[:300]
 
 
 def forget_deliveries(connection: Connection, job_ids: Sequence[str]) -> None:

@@ -39,7 +39,7 @@ def secret(data_dir: DataDir = None, account: Account = None) -> None:
 @webhooks.command()
 def rotate(data_dir: DataDir = None, account: Account = None) -> None:
     """Make a new secret and print it; the one before signs beside it for a day."""
-    typer.echo(_ask(data_dir, account, lambda store, account_id: store.rotate_secret(account_id))["secret"])
+    typer.echo(_ask(data_dir, account, lambda store, account_id: store.rotate_secret(account_id)).secret)
 
 
 @webhooks.command("list")

@@ -67,8 +67,8 @@ _SECONDS = re.compile("[0-9]{1,6}")
 class _Outcome:
     """What came of an attempt: it is through where there is no error.
 
-    `is_final`: no further attempt would end otherwise. `wait_seconds` is what the target asks for
-    before the next.
+    `status` is the last one that was answered. `is_final`: no further attempt would end otherwise.
+    `wait_seconds` is what the target asks for before the next.
     """
 
     status: int | None = None
@@ -207,8 +207,6 @@ class Deliverer:
                 return await self._post(delivery.url, headers, body)
         except TimeoutError:
             return _Outcome(error=f"It did not answer within {limit_seconds:g} seconds.")
-        except GuardError as error:
-            return _Outcome(error=_explain(error), is_final=isinstance(error, BadUrl))
 
     async def _sign(self, delivery: Delivery, body: str) -> dict[str, str]:
         """The headers of an attempt; while a secret is being replaced both sign."""
@@ -224,14 +222,23 @@ class Deliverer:
 
     async def _post(self, text: str, headers: Mapping[str, str], body: bytes) -> _Outcome:
         """Send it, on to where a redirect wants the very same request; what is answered is not read."""
-        url = parse_url(text)
+        try:
+            url = parse_url(text)
+        except BadUrl as error:
+            return _Outcome(error=_explain(error), is_final=True)
+        status = None
         for _ in range(1 + MAX_REDIRECTS):
-            async with self._guard.send("POST", url, headers, body) as response:
-                answer = {name.lower(): value.decode("latin-1") for name, value in response.headers}
-                if response.status not in _SAME_REQUEST_THERE or b"location" not in answer:
-                    return _judge(url.raw_host.decode("ascii"), response.status, answer)
-                url = parse_url(answer[b"location"], base=url)
-        return _Outcome(error=f"It is behind more than {MAX_REDIRECTS} redirects.")
+            try:
+                async with self._guard.send("POST", url, headers, body) as response:
+                    status = response.status
+                    answer = {name.lower(): value.decode("latin-1") for name, value in response.headers}
+                    if status not in _SAME_REQUEST_THERE or b"location" not in answer:
+                        return _judge(url.raw_host.decode("ascii"), status, answer)
+                    url = parse_url(answer[b"location"], base=url)
+            except GuardError as error:
+                # Where a redirect leads is the target's to mend.
+                return _Outcome(status=status, error=_explain(error))
+        return _Outcome(status=status, error=f"It is behind more than {MAX_REDIRECTS} redirects.")
 
 
 def choose_deliveries(

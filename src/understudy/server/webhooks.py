@@ -80,7 +80,7 @@ async def read_secret(service: Running, key: Caller) -> Response:
 async def rotate_secret(request: Request, service: Running, key: Caller) -> Response:
     """Make a new secret; the one before signs beside it for a day, so that nothing is missed."""
     once = await check_once(request, service, key, None)
-    return JsonAnswer(await service.webhooks.rotate_secret(key.account_id, once, _secret_body))
+    return JsonAnswer(_secret_body(await service.webhooks.rotate_secret(key.account_id, once, _secret_body)))
 
 
 @router.get(
@@ -125,9 +125,9 @@ async def replay_delivery(
 ) -> Response:
     """Deliver it now, under the same webhook id, and if need be for a day again."""
     once = await check_once(request, service, key, None)
-    answer = await service.webhooks.replay(key.account_id, webhook_id, once, _delivery_body)
+    delivery = await service.webhooks.replay(key.account_id, webhook_id, once, _delivery_body)
     service.store.feed.wake_deliverer()
-    return JsonAnswer(answer)
+    return JsonAnswer(_delivery_body(delivery))
 
 
 def _secret_body(secret: WebhookSecret) -> dict[str, Any]:

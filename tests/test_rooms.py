@@ -43,7 +43,7 @@ MAY_IMPORT = {
     "accounts": {*WORDS, "database"},
     "meters": WORDS,
     "jobs": {*PICTURES, "content_policy", "database", "accounts", "executors", "meters"},
-    "server": {*PICTURES, "accounts", "catalog", "database", "executors", "jobs", "meters"},
+    "server": {*PICTURES, "accounts", "catalog", "content_policy", "database", "executors", "jobs", "meters"},
     "cli": {"commands", "errors"},
     "commands": {
         *PICTURES,

@@ -118,6 +118,9 @@ class Settings(BaseSettings):
     account_kept_bytes: Annotated[int | None, _EMPTY_IS_NONE] = Field(
         default=None, ge=0, description="Uploads and characters that an account may keep; 0 is no limit."
     )
+    event_streams: Annotated[int | None, _EMPTY_IS_NONE] = Field(
+        default=None, ge=0, description="Streams of events that a key may have open; 0 is no limit."
+    )
     bad_keys_per_minute: int = Field(
         default=100, ge=0, description="Wrong keys that one address may send; 0 is no limit."
     )
@@ -149,7 +152,10 @@ class Settings(BaseSettings):
         }
 
     def decide_for(self, *, loopback: bool) -> Settings:
-        """The same with what was left open decided: only who listens for others bills and limits."""
+        """The same with what was left open decided: only who listens for others bills and limits.
+
+        Who has a public URL listens for others, though it be a proxy of this machine that asks.
+        """
         usual = {
             "credits": "on",
             "submits_per_minute": 600,
@@ -157,9 +163,10 @@ class Settings(BaseSettings):
             "account_concurrent_jobs": 2000,
             "polls_per_second": 50,
             "account_kept_bytes": 2_000_000_000,
+            "event_streams": 1000,
         }
         own = {**dict.fromkeys(usual, 0), "credits": "off"}
-        decided = own if loopback else usual
+        decided = own if loopback and self.public_url is None else usual
         return self.model_copy(
             update={name: value for name, value in decided.items() if getattr(self, name) in (None, "auto")}
         )

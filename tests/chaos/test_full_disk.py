@@ -19,6 +19,12 @@ SETTINGS = {
     "engine": "null",
     "fetch_allowed_hosts": "127.0.0.1",
     "public_url": PUBLIC_URL,
+    # With a public URL they would be on.
+    "credits": "off",
+    "submits_per_minute": 0,
+    "concurrent_jobs": 0,
+    "account_concurrent_jobs": 0,
+    "polls_per_second": 0,
     "sweep_interval_seconds": 0.1,
     # A job that could not even be given back waits until its lease runs out.
     "lease_seconds": 0.6,

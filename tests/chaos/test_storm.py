@@ -86,6 +86,11 @@ SETTINGS = {
     "credits": "on",
     "fetch_allowed_hosts": "127.0.0.1",
     "public_url": PUBLIC_URL,
+    # With a public URL they would be on.
+    "submits_per_minute": 0,
+    "concurrent_jobs": 0,
+    "account_concurrent_jobs": 0,
+    "polls_per_second": 0,
     "sweep_interval_seconds": 0.2,
     # Every job can still be asked for at the end of the longest round.
     "result_ttl_seconds": 86_400,

@@ -370,7 +370,7 @@ def test_the_data_folder_is_its_owner_s_alone(service, name):
 
 
 def test_a_public_url_begins_every_address(start_service, body):
-    service = start_service(engine="null", public_url="https://pictures.example.org/")
+    service = start_service(engine="null", public_url="https://pictures.example.org/", credits="off")
     with open_client(service) as http:
         answer = http.post(f"/v2/{SLUG}", json=body).json()
         assert answer["status_url"].startswith("https://pictures.example.org/v2/requests/")
@@ -381,7 +381,9 @@ def test_a_public_url_begins_every_address(start_service, body):
 
 
 def test_files_are_ours_under_a_public_url_with_a_path(start_service, body):
-    service = start_service(engine="null", public_url="https://Pictures.example.org/understudy")
+    service = start_service(
+        engine="null", public_url="https://Pictures.example.org/understudy", credits="off"
+    )
     with open_client(service) as http:
         url = http.post("/upload-asset", json={"data_urls": [body["ip_image"]]}).json()["urls"][0]
         assert url.startswith("https://Pictures.example.org/understudy/files/")

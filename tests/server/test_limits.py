@@ -7,7 +7,7 @@ import re
 import sqlite3
 import time
 import uuid
-from contextlib import closing
+from contextlib import ExitStack, closing
 from http.client import HTTPConnection
 
 import pytest
@@ -213,11 +213,33 @@ def test_polls_are_limited_for_each_job_and_for_what_is_not_there(slow_service, 
         assert http.get(f"/v2/requests/{jobs[1]}").status_code == 200
 
 
+def test_a_key_has_so_many_streams_of_events_open(start_service, body, picture_path):
+    service = start_service(engine="null", event_streams=2, fetch_allowed_hosts="127.0.0.1")
+    with serve_picture(picture_path) as host, open_client(service) as http, ExitStack() as open_ones:
+        waits = {**body, "ip_image": f"{host.url}/slow.png"}
+        events = f"{http.post(f'/v2/{SLUG}', json=waits).json()['response_url']}/events"
+        streams = [open_ones.enter_context(http.stream("GET", events)).iter_lines() for _ in range(2)]
+        assert all(next(lines).startswith("id: ") for lines in streams)
+        refused = http.get(events)
+        assert (refused.status_code, refused.json()["code"]) == (429, "rate_limited")
+        assert int(refused.headers["retry-after"]) >= 1
+        open_ones.close()
+        deadline = time.monotonic() + 30
+        while True:
+            with http.stream("GET", events) as stream:
+                if stream.status_code == 200:
+                    break
+            assert time.monotonic() < deadline, "a stream that its listener left is not counted any more"
+            time.sleep(0.05)
+
+
 def test_only_who_listens_for_others_bills_and_limits_by_itself():
     own, open_to_others = (Settings().decide_for(loopback=loopback) for loopback in (True, False))
     told = ("credits", "submits_per_minute", "concurrent_jobs", "account_concurrent_jobs", "polls_per_second")
     assert [getattr(own, name) for name in told] == ["off", 0, 0, 0, 0]
     assert [getattr(open_to_others, name) for name in told] == ["on", 600, 1000, 2000, 50]
+    behind_a_proxy = Settings(public_url="https://pictures.example.org").decide_for(loopback=True)
+    assert behind_a_proxy == open_to_others.model_copy(update={"public_url": "https://pictures.example.org"})
     for loopback in (True, False):
         given = Settings(credits="off", submits_per_minute=3, concurrent_jobs=0).decide_for(loopback=loopback)
         assert (given.credits, given.submits_per_minute, given.concurrent_jobs) == ("off", 3, 0)

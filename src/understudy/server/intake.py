@@ -137,7 +137,7 @@ async def keep_decoded(
         InvalidRequest, TooLarge: it is not a picture within the limits.
         Conflict: the account keeps as many as it may (`too_many_pictures`).
     """
-    picture = await service.decoder.decode(data, field)
+    picture = await service.decoder.decode(key.account_id, data, field)
     most_bytes = service.settings.account_kept_bytes
     if kind != "input" and most_bytes:
         kept_bytes = await service.files.sum_kept(key.account_id)
@@ -299,7 +299,7 @@ async def _keep_picture(
 ) -> None:
     digest = digest_picture(data)
     if not keep:
-        await service.decoder.decode(data, name)
+        await service.decoder.decode(key.account_id, data, name)
         return
     file = await keep_decoded(
         service, key, data, field=name, kind="input", lives_seconds=service.settings.history_ttl_seconds

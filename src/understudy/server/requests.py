@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Path, Request
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, Field
+from starlette.types import Receive, Scope, Send
 
 from ..accounts.keys import Key
 from ..errors import Conflict
@@ -56,6 +57,25 @@ class EventBody(BaseModel):
     id: str = Field(description="The version of the job's row, for Last-Event-ID.")
     event: Literal["message"] = "message"
     data: str = Field(description="JSON: the job's status, at its end the full result.")
+
+
+class EventStream(StreamingResponse):
+    """Server-sent events, until their end or their listener's; then `close` is called."""
+
+    def __init__(self, events: AsyncIterator[bytes], close: Callable[[], None]) -> None:
+        super().__init__(
+            events,
+            media_type="text/event-stream",
+            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+        )
+        self._close = close
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the events."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._close()
 
 
 class HistoryBody(BaseModel):
@@ -153,11 +173,8 @@ async def stream_events(
     if seen > job.version:
         # Not an id of this stream: the listener knows nothing yet.
         seen = 0
-    return StreamingResponse(
-        _stream(job, seen, base_url(request, service.settings), service, read_secret(request)),
-        media_type="text/event-stream",
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-    )
+    events = _stream(job, seen, base_url(request, service.settings), service, read_secret(request))
+    return EventStream(events, service.open_stream(key))
 
 
 @router.get(

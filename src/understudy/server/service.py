@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +23,7 @@ from ..catalog import Catalog
 from ..content_policy import PromptPolicy
 from ..database import Database, migrate_database
 from ..decoder import PictureDecoder
-from ..errors import ServiceError
+from ..errors import RateLimited, ServiceError
 from ..executors import Executor
 from ..executors.local import LocalExecutor
 from ..fetch import FetchPlaces, PictureFetcher
@@ -38,6 +39,7 @@ from ..jobs.sweeper import Sweeper
 from ..meters import Meters
 from ..settings import Settings
 from .bodies import end_body
+from .decoding import FairDecoder
 
 POLL_SECONDS = 10
 """Polls are counted over so long: they may come in bursts."""
@@ -67,7 +69,7 @@ class Service:
     characters: CharacterStore
     webhooks: WebhookStore
     blobs: BlobStore
-    decoder: PictureDecoder
+    decoder: FairDecoder
     fetcher: PictureFetcher
     fetch_places: FetchPlaces
     executor: Executor
@@ -76,6 +78,7 @@ class Service:
     posts: RateCounter
     polls: RateCounter | None
     bad_keys: RateCounter | None
+    streams: Counter[str] = field(default_factory=Counter)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     database_is_damaged: bool = False
 
@@ -109,6 +112,26 @@ class Service:
         limit = key.limits(self.usual_limits).posts_per_minute
         if limit and (wait_seconds := self.posts.take(key.counted_as, limit)):
             raise refuse(f"The key may send {limit} requests of any kind a minute", wait_seconds)
+
+    def open_stream(self, key: Key) -> Callable[[], None]:
+        """Count a stream of events of a key; call what is returned at its end.
+
+        Raises:
+            RateLimited: the key has as many open as it may have.
+        """
+        name, most = key.counted_as, self.settings.event_streams or 0
+        if most and self.streams[name] >= most:
+            raise RateLimited(
+                f"The key has {most} streams of events open, as many as it may have; close one of them.",
+                retry_after_seconds=5,
+            )
+        self.streams[name] += 1
+
+        def close() -> None:
+            self.streams[name] -= 1
+            self.streams += Counter()
+
+        return close
 
     @property
     def usual_limits(self) -> Limits:
@@ -195,7 +218,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
                 characters=CharacterStore(database),
                 webhooks=webhooks,
                 blobs=blobs,
-                decoder=decoder,
+                decoder=FairDecoder(decoder, DECODER_PROCESSES),
                 fetcher=fetcher,
                 fetch_places=places,
                 executor=executor,

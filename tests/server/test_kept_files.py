@@ -48,6 +48,14 @@ def test_an_account_keeps_no_more_than_it_may(start_service):
         assert http.delete("/v1/characters/hero").status_code == 200
         assert http.post("/upload-asset", json={"data_urls": [picture]}).status_code == 200
         assert refusal(http.post("/v1/characters", json=saved)) == (409, "too_many_pictures")
+        # The other one's upload is there: three more pictures are too many together.
+        three = {"name": "hero", "ip_image": [draw_noise(160)] * 3}
+        assert refusal(other.post("/v1/characters", json=three)) == (409, "too_many_pictures")
+        assert (
+            other.post("/v1/characters", json={**three, "ip_image": three["ip_image"][:2]}).status_code == 201
+        )
+        more = {"ip_image": [draw_noise(128), draw_noise(120)]}
+        assert refusal(other.patch("/v1/characters/hero", json=more)) == (409, "too_many_pictures")
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from ..accounts.idempotency import IdempotencyKey, carry_out_once
 from ..database import Database
 from ..errors import Conflict, InvalidRequest, NotFound
-from .files import StoredFile, insert_files
+from .files import StoredFile, find_excess, insert_files
 from .tables import character_pictures, characters, files
 
 MOST_PICTURES = 8
@@ -68,22 +68,28 @@ class CharacterStore:
         pictures: Sequence[StoredFile],
         once: IdempotencyKey | None = None,
         answer: Answer | None = None,
+        *,
+        most_bytes: int = 0,
     ) -> None:
         """Keep a character, whose pictures are in the blob store already.
 
-        With `once` the `answer` to its request is kept.
+        With `once` the `answer` to its request is kept. `most_bytes` is what the account may keep,
+        these pictures included; 0 is no limit.
 
         Raises:
-            Conflict: the account has one of that name (`already_exists`), or `once` is another
-                request's.
+            Conflict: the account has one of that name (`already_exists`), it would keep more
+                (`too_many_pictures`), or `once` is another request's.
             AnsweredBefore: the request was carried out before.
         """
 
-        def insert_character(connection: Connection) -> None:
+        def insert_character(connection: Connection) -> Conflict | None:
+            if refusal := find_excess(connection, pictures, most_bytes):
+                return refusal
             insert_files(connection, pictures)
             values = {name: value for name, value in vars(character).items() if name != "file_names"}
             connection.execute(insert(characters), [values])
             _insert_pictures(connection, character)
+            return None
 
         try:
             await self.database.write(
@@ -115,6 +121,7 @@ class CharacterStore:
         held_seconds: float,
         describe: Callable[[Character], Answer],
         once: IdempotencyKey | None = None,
+        most_bytes: int = 0,
     ) -> Answer:
         """Change a character; return what `describe` says of it after, which is kept with `once`.
 
@@ -122,13 +129,16 @@ class CharacterStore:
 
         Raises:
             NotFound: the account has none of that name (`character_not_found`).
-            Conflict: it has one of the new name (`already_exists`), or `once` is another request's.
+            Conflict: it has one of the new name (`already_exists`), would keep more than `most_bytes`
+                (`too_many_pictures`), or `once` is another request's.
             InvalidRequest: a picture to be kept is its own no more (`invalid_picture`).
             AnsweredBefore: the request was carried out before.
         """
 
-        def apply(connection: Connection) -> Answer:
+        def apply(connection: Connection) -> Answer | Conflict:
             before = _find_locked(connection, account_id, name)
+            if refusal := find_excess(connection, change.new_files, most_bytes):
+                return refusal
             after = change.apply(before)
             connection.execute(
                 update(characters).where(*_named(account_id, name)),

@@ -7,8 +7,9 @@ no row that can still be found is without its bytes.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import Connection, Double, bindparam, case, delete, func, insert, or_, select, update
@@ -16,8 +17,9 @@ from sqlalchemy import Connection, Double, bindparam, case, delete, func, insert
 from ..accounts.idempotency import IdempotencyKey, carry_out_once
 from ..blobs import BlobStore
 from ..database import Database, Recent
-from ..errors import Conflict
-from .tables import files, kept
+from ..errors import Conflict, InvalidRequest
+from .job import list_files
+from .tables import files, jobs, kept, unended
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,12 +71,10 @@ class FileStore:
         """
 
         def insert_rows(connection: Connection) -> Conflict | None:
-            if most_bytes and rows:
-                kept_bytes = _sum_kept(connection, rows[0].account_id) + sum(row.size for row in rows)
-                if kept_bytes > most_bytes:
-                    return too_many_pictures(most_bytes)
-            insert_files(connection, rows)
-            return None
+            refusal = find_excess(connection, rows, most_bytes)
+            if refusal is None:
+                insert_files(connection, rows)
+            return refusal
 
         await self.database.write(lambda c: carry_out_once(c, once, 200, insert_rows, lambda _: answer or {}))
 
@@ -92,15 +92,23 @@ class FileStore:
         """The bytes of an account's uploads and characters."""
         return await self.database.look(lambda connection: _sum_kept(connection, account_id))
 
-    async def hold(self, name: str, until: float) -> None:
-        """Keep a file at least until a time: a job that was accepted needs it."""
-        values = {"of_name": name, "until": until}
-        await self.database.write(lambda connection: connection.execute(_hold, values).rowcount)
-
     async def list_expired(self, limit: int = 500) -> list[str]:
-        """Names of files whose time is over."""
-        query = select(files.c.name).where(files.c.expires_at <= time.time()).limit(limit)
-        return list(await self.database.read(lambda connection: connection.scalars(query).all()))
+        """Names of files whose time is over and that no job without an end needs."""
+        now = time.time()
+        # Behind every submit that may still have found such a file: later ones find it no more.
+        await self.database.write(lambda connection: None)
+        query = select(files.c.name).where(files.c.expires_at <= now).execution_options(yield_per=limit)
+
+        def ask(connection: Connection) -> list[str]:
+            needed = {
+                name
+                for inputs in connection.scalars(_inputs_of_unended)
+                for source in inputs.values()
+                for name in list_files(source)
+            }
+            return list(islice((name for name in connection.scalars(query) if name not in needed), limit))
+
+        return await self.database.read(ask)
 
     async def list_names(self) -> set[str]:
         """Names of every file that has a row."""
@@ -122,11 +130,7 @@ _sum_of_account = select(func.coalesce(func.sum(files.c.size), 0)).where(
     kept, files.c.account_id == bindparam("of_account")
 )
 _insert = insert(files)
-_hold = (
-    update(files)
-    .where(files.c.name == bindparam("of_name"), files.c.expires_at < bindparam("until"))
-    .values(expires_at=bindparam("until"))
-)
+_inputs_of_unended = select(jobs.c.inputs).where(unended)
 _of_job = update(files).where(files.c.job_id == bindparam("of_job"))
 _expire = _of_job.values(expires_at=bindparam("now"))
 _keep_outputs = _of_job.values(
@@ -158,6 +162,17 @@ def too_many_pictures(most_bytes: int) -> Conflict:
     )
 
 
+def find_excess(connection: Connection, rows: Sequence[StoredFile], most_bytes: int) -> Conflict | None:
+    """The refusal of files that an account would keep past `most_bytes`, within their transaction.
+
+    None where they fit, or `most_bytes` is 0.
+    """
+    if not most_bytes or not rows:
+        return None
+    kept_bytes = _sum_kept(connection, rows[0].account_id) + sum(row.size for row in rows)
+    return too_many_pictures(most_bytes) if kept_bytes > most_bytes else None
+
+
 def _sum_kept(connection: Connection, account_id: str) -> int:
     return int(connection.scalar(_sum_of_account, {"of_account": account_id}))
 
@@ -177,6 +192,29 @@ def keep_outputs(connection: Connection, job_id: str, now: float, until: float |
     """Keep the pictures that a job has so far and let go everything else, within the transaction that
     completes it."""
     connection.execute(_keep_outputs, {"of_job": job_id, "now": now, "until": until})
+
+
+def refuse_gone_files(
+    connection: Connection, inputs: Mapping[str, Mapping[str, Any]], now: float
+) -> InvalidRequest | None:
+    """The refusal of a job that names a file that is not to be had any more, within its submit.
+
+    Files that are kept for the job itself have a digest and come with it.
+    """
+    for field, source in inputs.items():
+        for name in () if "sha256" in source else list_files(source):
+            if connection.execute(_find, {"name": name, "now": now}).one_or_none() is None:
+                return file_gone(field)
+    return None
+
+
+def file_gone(field: str) -> InvalidRequest:
+    """The error for a file of the service that is not there, or not there any more."""
+    return InvalidRequest(
+        f"The file given as {field} does not exist here or has expired; upload it again.",
+        code="invalid_picture",
+        field=field,
+    )
 
 
 def refuse_files(connection: Connection, names: Sequence[str], now: float) -> None:

@@ -16,7 +16,7 @@ from ..accounts.keys import Key
 from ..errors import InvalidRequest
 from ..fetch import FetchFailed
 from ..jobs.characters import MOST_PICTURES, Character, CharacterChange
-from ..jobs.files import StoredFile
+from ..jobs.files import StoredFile, file_gone
 from ..parameters import LONGEST_PROMPT, Text, name_unknown
 from ..pictures import InlinePicture, digest_picture, parse_picture_text
 from .access import Caller, Running, refuse_while_stopping
@@ -147,7 +147,8 @@ async def save_character(request: Request, service: Running, key: Caller) -> Res
             created_at=time.time(),
         )
         body = _body(character, base_url(request, service.settings), asked.warnings).model_dump()
-        await service.characters.save(character, kept.files, once, body)
+        most_bytes = service.settings.account_kept_bytes or 0
+        await service.characters.save(character, kept.files, once, body, most_bytes=most_bytes)
     return JSONResponse(body, status_code=201)
 
 
@@ -186,6 +187,7 @@ async def update_character(name: Name, request: Request, service: Running, key: 
             held_seconds=service.settings.job_deadline_seconds,
             describe=lambda character: _body(character, base, asked.warnings).model_dump(),
             once=once,
+            most_bytes=service.settings.account_kept_bytes or 0,
         )
     return JSONResponse(body)
 
@@ -289,11 +291,7 @@ async def _read(name: str, service: Running, key: Key) -> bytes:
     shown = file is not None and service.may_show(file, key.account_id)
     data = await service.blobs.get(name) if shown else None
     if data is None:
-        raise InvalidRequest(
-            "The file given as ip_image does not exist here or has expired; upload it again.",
-            code="invalid_picture",
-            field="ip_image",
-        )
+        raise file_gone("ip_image")
     return data
 
 

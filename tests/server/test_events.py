@@ -49,6 +49,27 @@ def test_a_stream_shows_the_job_to_its_end(toon_service, body):
         assert max(picture.size) <= 256
 
 
+def test_each_picture_of_a_sheet_has_its_own_progress(toon_service, body):
+    with open_client(toon_service) as http:
+        sheet = {**body, "poses": ["wave", "run", "sit"], "steps": 12, "width": 256, "height": 256}
+        request_id = http.post(f"/v2/{SLUG}", json=sheet).json()["request_id"]
+        events, _ = read_events(http, request_id)
+        ids = [event_id for event_id, _ in events]
+        assert ids == sorted(set(ids))
+        *pending, (_, end) = events
+        order = ["waiting", "drawing", "done"]
+        for index in range(3):
+            told = [event["images"][index] for _, event in pending]
+            ways = [(order.index(image["state"]), image["step"]) for image in told]
+            assert ways == sorted(ways)
+            assert all(image["step"] == 12 for image in told if image["state"] == "done")
+            urls = {image["url"] for image in told if "url" in image}
+            assert urls <= {end["images"][index]["url"]}
+        steps = [image["step"] for _, event in pending for image in event["images"]]
+        assert any(0 < step < 12 for step in steps)
+        assert all(event["step"] <= event["steps"] == 36 for _, event in pending)
+
+
 def test_a_late_listener_gets_the_end_at_once(http, body):
     request_id = http.post(f"/v2/{SLUG}", json=body).json()["request_id"]
     wait_for_end(http, request_id)

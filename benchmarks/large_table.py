@@ -296,9 +296,7 @@ def make_job(
 ) -> tuple[NewJob, list[StoredFile]]:
     """A job as a submit makes it; each fifth has kept its own reference picture."""
     job_id = str(uuid.uuid4())
-    inputs: dict[str, Any] = {
-        "ip_image": {"file": f"{uuid.uuid4().hex}.png", "decoded": True, "name": "/files/x"}
-    }
+    inputs: dict[str, Any] = {"ip_image": {"url": f"https://pictures.example/{uuid.uuid4().hex}.png"}}
     files = []
     if number % 5 == 0:
         files = [make_file(job_id, account, "input")]

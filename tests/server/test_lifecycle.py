@@ -243,6 +243,18 @@ def test_a_deleted_request_takes_its_files_along(http, body):
     assert http.delete(f"/v1/requests/{request_id}").status_code == 404
 
 
+def test_a_deleted_picture_is_not_revived_by_who_knows_its_address(http, stranger, body):
+    request_id = submit(http, body)
+    assert wait_for_end(http, request_id).status_code == 200
+    url = http.get(f"/v2/requests/{request_id}").json()["output"]
+    sent = {**body, "ip_image": url}
+    assert stranger.post(f"/v2/{SLUG}?dry_run=true", json=sent).status_code == 200
+    http.delete(f"/v1/requests/{request_id}")
+    answer = stranger.post(f"/v2/{SLUG}", json=sent)
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_picture")
+    assert http.get(url).status_code == 404
+
+
 def test_history_is_paged(start_service, service, body):
     with open_client(service, make_key(service, "historian")) as http:
         ids = [submit(http, body) for _ in range(5)]

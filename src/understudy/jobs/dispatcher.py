@@ -29,8 +29,8 @@ from ..meters import Meters
 from ..settings import Settings
 from .files import FileStore, delete_rowless
 from .held import HeldJob
-from .inputs import InputReader, list_files, must_fetch
-from .job import Job
+from .inputs import InputReader, must_fetch
+from .job import Job, list_files
 from .store import Store
 
 log = logging.getLogger(__name__)

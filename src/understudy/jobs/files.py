@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -106,7 +107,8 @@ class FileStore:
                 for source in inputs.values()
                 for name in list_files(source)
             }
-            return list(islice((name for name in connection.scalars(query) if name not in needed), limit))
+            with closing(connection.scalars(query)) as names:
+                return list(islice((name for name in names if name not in needed), limit))
 
         return await self.database.read(ask)
 

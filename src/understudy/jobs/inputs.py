@@ -6,7 +6,6 @@ Untrusted bytes are never decoded here: the decoder's child does that.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from typing import Any
 
 from ..blobs import BlobStore
@@ -15,7 +14,7 @@ from ..errors import InferenceFailed
 from ..executors.messages import Task
 from ..fetch import PictureFetcher
 from ..parameters import Parameters
-from .job import Job
+from .job import Job, list_files
 from .tasks import build_tasks
 
 
@@ -59,13 +58,6 @@ class InputReader:
                 f"The file given as {name} has expired; upload it again.", code="invalid_picture", field=name
             )
         return data if source.get("decoded") else await self._decoder.decode(data, name)
-
-
-def list_files(source: Mapping[str, Any]) -> list[str]:
-    """The names of the files that an input is in; none where it comes from elsewhere."""
-    if "url" in source:
-        return []
-    return source["files"] if "files" in source else [source["file"]]
 
 
 def must_fetch(job: Job) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -92,3 +93,10 @@ class NewJob:
     warnings: list[str] = field(default_factory=list)
     price_microcredits: int | None = None
     webhook: dict[str, str] | None = None
+
+
+def list_files(source: Mapping[str, Any]) -> list[str]:
+    """The names of the files that an input is in; none where it comes from elsewhere."""
+    if "url" in source:
+        return []
+    return source["files"] if "files" in source else [source["file"]]

@@ -34,7 +34,7 @@ from . import statements
 from .admission import Admission
 from .ends import follow_ends, forget_jobs
 from .events import ChangeFeed
-from .files import StoredFile, expire_files, insert_files, keep_outputs, refuse_files
+from .files import StoredFile, expire_files, insert_files, keep_outputs, refuse_files, refuse_gone_files
 from .job import ENDED, Job, NewJob
 from .tables import jobs
 
@@ -109,6 +109,7 @@ class Store:
             RateLimited: `queue_limit` jobs wait already (`queue_full`), or its key or account is
                 past a limit.
             InsufficientCredits: the account's balance is below the price.
+            InvalidRequest: a file that it names is not there any more (`invalid_picture`).
         """
         values = {
             **vars(new),
@@ -125,6 +126,9 @@ class Store:
         rows = [replace(file, job_id=new.id) for file in inputs]
 
         def put_in_queue(connection: Connection) -> Submitted | UnderstudyError:
+            gone = refuse_gone_files(connection, new.inputs, time.time())
+            if gone is not None:
+                return gone
             allowance = self._admission.admit(connection, new, queue_limit, limits)
             if isinstance(allowance, UnderstudyError):
                 return allowance

@@ -18,7 +18,7 @@ from ..accounts.idempotency import KEY_PATTERN, LONGEST_KEY, IdempotencyKey, mak
 from ..accounts.keys import Key
 from ..errors import InvalidRequest, NotFound
 from ..jobs.characters import Character
-from ..jobs.files import StoredFile, delete_rowless, too_many_pictures
+from ..jobs.files import StoredFile, delete_rowless, file_gone, too_many_pictures
 from ..parameters import CHARACTER_PREFIX, PICTURE_FIELDS, Parameters, parse_parameters
 from ..pictures import InlinePicture, PictureUrl, digest_picture, parse_picture_text
 from ..pose.library import find_pose
@@ -91,7 +91,7 @@ async def read_request(
             if isinstance(source, InlinePicture):
                 await _keep_picture(intake, service, key, name, source.data, keep)
             else:
-                await _resolve_text(intake, request, service, key, name, source, keep)
+                await _resolve_text(intake, request, service, key, name, source)
     except BaseException:
         await forget_files(service, intake.files)
         raise
@@ -239,7 +239,6 @@ async def _resolve_text(
     key: Key,
     name: str,
     source: PictureUrl | str,
-    keep: bool,
 ) -> None:
     if isinstance(source, str):
         try:
@@ -262,14 +261,7 @@ async def _resolve_text(
         return
     file = await service.files.find_recent(own)
     if file is None or not service.may_show(file, key.account_id):
-        raise InvalidRequest(
-            f"The file given as {name} does not exist here or has expired; upload it again.",
-            code="invalid_picture",
-            field=name,
-        )
-    until = time.time() + service.settings.job_deadline_seconds
-    if keep and file.expires_at is not None and file.expires_at < until:
-        await service.files.hold(own, until)
+        raise file_gone(name)
     # Everything but an output was decoded when it came in, and is a PNG of our own making.
     intake.inputs[name] = {"file": own, "decoded": file.kind != "output", "name": f"/files/{own}"}
 

@@ -6,7 +6,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 # As `to_environment` tells a child of None.
@@ -138,6 +138,19 @@ class Settings(BaseSettings):
     worker_hang_factor: float = Field(
         default=20, gt=1, description="A step this many times slower than the slowest is a hang."
     )
+
+    @field_validator("block_terms")
+    @classmethod
+    def _check_terms(cls, terms: str) -> str:
+        """A term that reads as nothing would be no rule, and nobody would know."""
+        for rule in filter(None, map(str.strip, terms.split(","))):
+            for term in rule.split("+"):
+                if not any(map(str.isalnum, term)):
+                    raise ValueError(
+                        f"The term {rule!r} has no letter or digit to be found"
+                        f"{' on one side of its +' if '+' in rule else ''}; mend or remove it"
+                    )
+        return terms
 
     @property
     def allowed_hosts(self) -> frozenset[str]:

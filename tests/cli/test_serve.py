@@ -8,6 +8,8 @@ import sys
 
 import httpx2
 
+from understudy.settings import Settings
+
 
 def test_the_first_start_makes_a_key_that_works_and_the_second_makes_none(start_service, tmp_path):
     service = start_service(data_dir=tmp_path, engine="null")
@@ -38,6 +40,16 @@ def test_an_unknown_host_is_refused(understudy, tmp_path):
 
 def test_a_wrong_setting_is_named(understudy):
     assert "UNDERSTUDY_QUEUE_LIMIT" in understudy("serve", queue_limit=0, status=1).stderr
+
+
+def test_a_term_that_would_be_no_rule_is_refused(understudy, tmp_path):
+    for terms, words in (("gun, !!!", "'!!!' has no letter"), ("child + ", "'child +' has no letter")):
+        done = understudy("serve", "--data-dir", tmp_path, block_terms=terms, status=1)
+        assert "UNDERSTUDY_BLOCK_TERMS is not valid" in done.stderr
+        assert words in done.stderr
+        assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+    assert Settings(block_terms="gun*, child + gun, 銃, taking off ... coat, 7, ").block_terms
 
 
 def test_an_engine_that_there_is_not_is_told_with_those_there_are(understudy):

@@ -142,10 +142,6 @@ class Terms:
             listing="\n".join((*words, *beginnings)),
         )
 
-    def __bool__(self) -> bool:
-        """Whether there is any."""
-        return bool(self.words or self.beginnings or self.unspaced or self.phrases_with_gaps)
-
     def are_in(self, reading: Reading) -> bool:
         """Whether one of them is there."""
         gaps = self.phrases_with_gaps

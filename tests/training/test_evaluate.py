@@ -9,11 +9,13 @@ import torch
 import understudy_toon
 from PIL import Image
 from training.toon import artist as drawing
-from training.toon import cases
+from training.toon import cases, evaluation
+from training.toon import evaluate as command
 from training.toon.artist import Artist
 from training.toon.attributes import ATTRIBUTES, NAMES, NONE
 from training.toon.cases import ALIKE, CROWD, SIDE, differ, draw_crowd, make_case
 from training.toon.evaluate import VARIANTS, Scope, evaluate
+from training.toon.evaluation import Condition
 from training.toon.examination import (
     OPTIONAL_ATTRIBUTES,
     Examined,
@@ -369,11 +371,20 @@ def make_instruments():
     return Instruments(examiner.eval(), Loupe(widths=(8, 16, 24, 32)).eval())
 
 
-def test_the_whole_command_writes_its_report(tmp_path):
+def test_variants_are_those_of_the_aims():
+    assert [(one.steps, one.guidance_scale) for one in VARIANTS] == [
+        (4, 3.0), (10, 3.0), (20, 3.0), (50, 3.0), (10, 1.0), (10, 7.0),
+    ]  # fmt: skip
+
+
+def test_the_whole_command_writes_its_report(tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluation, "_RESAMPLES", 4)
+    monkeypatch.setattr(command, "CANDIDATES", 2)
+    monkeypatch.setattr(command, "VARIANTS", (Condition(), Condition(steps=2)))
     instruments = make_instruments()
     instruments.examiner.save_pretrained(tmp_path / "networks" / "examiner")
     instruments.loupe.save_pretrained(tmp_path / "networks" / "loupe")
-    scope = Scope(cases=2, baselines=1, orders=1, variants=1, many_steps=1, pairs=2, strangers=3, timed=1)
+    scope = Scope(cases=2, baselines=1, orders=1, variants=1, many_steps=1, pairs=1, strangers=3, timed=1)
     folder = tmp_path / "evaluation"
     report = evaluate(understudy_toon.checkpoint_path(), tmp_path / "networks", folder, scope, device="cpu")
     assert json.loads((folder / "evaluation.json").read_text()) == report
@@ -385,10 +396,8 @@ def test_the_whole_command_writes_its_report(tmp_path):
     for figures in conditions.values():
         assert {*ANSWER_NAMES, "identity", "pose", "attributes"} <= {*figures}
     variants = report["variants"]
-    assert [(one["steps"], one["guidance_scale"]) for one in variants] == [
-        (one.steps, one.guidance_scale) for one in VARIANTS
-    ]
-    assert set(variants[1]["differences"]["frechet_ratio"].values()) == {0.0, 1}
+    assert [(one["steps"], one["guidance_scale"]) for one in variants] == [(10, 3.0), (2, 3.0)]
+    assert set(variants[0]["differences"]["frechet_ratio"].values()) == {0.0, 1}
     assert all(one["median_seconds"] > 0 for one in variants)
     assert report["pairs"]["best_of_four"]["differences"]["identity"]["count"] == scope.pairs
     assert report["scores"]["likeness"]["own"]["count"] == scope.pairs

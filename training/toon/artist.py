@@ -20,7 +20,7 @@ from PIL import Image
 
 import understudy
 from understudy.engines import DrawRequest, EngineError
-from understudy.engines.checkpoint import DETECTOR_FOLDER, find_checkpoint
+from understudy.engines.checkpoint import describe_toon
 from understudy.engines.pose_finder import PoseFinder
 from understudy.engines.sdxl import load_sdxl
 from understudy.engines.toon_autoencoder import ToonAutoencoder
@@ -47,12 +47,7 @@ class Artist:
         self.digest = _digest_files(checkpoint, "*")
         self._folder = folder
         settings = Settings(engine="toon", device=device)
-        place = replace(
-            find_checkpoint(settings),
-            model=str(checkpoint),
-            ip_adapter=str(checkpoint),
-            detector=str(checkpoint / DETECTOR_FOLDER),
-        )
+        place = describe_toon(checkpoint, version=self.digest)
         self._engine = load_sdxl(settings, place)
         self.device = self._engine.device
         self.likeness_floor = place.profile.likeness_floor

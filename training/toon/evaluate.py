@@ -131,6 +131,7 @@ def evaluate(
     }
     for name, measure in (
         ("conditions", _measure_conditions),
+        ("spoiled", _measure_spoiled),
         ("differences", _compare_conditions),
         ("orders", _measure_orders),
         ("negatives", _measure_negatives),
@@ -163,6 +164,10 @@ def _measure_conditions(evaluation: Evaluation, scope: Scope) -> dict[str, Resul
         **{name: evaluation.measure(one, scope.baselines) for name, one in BASELINES.items()},
         **evaluation.measure_bounds(),
     }
+
+
+def _measure_spoiled(evaluation: Evaluation, scope: Scope) -> Results:
+    return evaluation.measure_spoiled(scope.pairs)
 
 
 def _compare_conditions(evaluation: Evaluation, scope: Scope) -> dict[str, Results]:

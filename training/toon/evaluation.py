@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from understudy.engines import DrawRequest
 from understudy.worker import choose_candidate_seed
@@ -49,12 +49,15 @@ from .figures import (
     measure_frechet,
     measure_mean,
     measure_share,
+    standardize,
 )
 
 Results = dict[str, Figure | None]
 
 _NO_REFERENCE = Image.new("RGB", (SIDE, SIDE), (128, 128, 128))
 """The grey that an image encoder sees as zeros: in training that is what no reference is."""
+BLUR_PIXELS, NOISE_LEVELS = 1.0, 4.0
+"""How pictures are spoiled to see whether that is told: standard deviations, the noise's of 255."""
 _RESAMPLES = 200
 _AT_ONCE = 16
 _AHEAD = 32
@@ -137,9 +140,20 @@ class Evaluation:
         blunt = numpy.maximum(reconstructed.sharpness, 1e-9)
         return {
             "frechet": self._measure_frechet(drawn),
-            "frechet_ratio": bootstrap(self._compare_excess(condition, count), count, _RESAMPLES),
+            "frechet_ratio": bootstrap(self._compare_excess(drawn), count, _RESAMPLES),
             "sharpness_ratio": measure_mean(drawn.sharpness / blunt, blunt),
         }
+
+    def measure_spoiled(self, count: int) -> Results:
+        """The `frechet_ratio` of reconstructions that are blurred, and of such with noise: whether it would
+        tell a drawing so spoiled."""
+        ratios = {}
+        for name, spoil in (("blurred", blur_slightly), ("noisy", add_noise)):
+            cases = self.material.cases[:count]
+            spoiled = (spoil(self.artist.reconstruct(case.draw_truth())) for case in cases)
+            read = self._examine_pictures(spoiled)
+            ratios[name] = bootstrap(self._compare_excess(read), count, _RESAMPLES)
+        return ratios
 
     def compare(self, first: Condition, second: Condition, count: int) -> Results:
         """By how much the first is better, in the same `count` cases."""
@@ -147,7 +161,7 @@ class Evaluation:
 
     def compare_variants(self, first: Condition, second: Condition, count: int) -> Results:
         """The same, and by how much the first's `frechet_ratio` is higher."""
-        ratios = [self._compare_excess(condition, count) for condition in (first, second)]
+        ratios = [self._compare_excess(self._examine(condition, count)) for condition in (first, second)]
         higher = bootstrap(lambda chosen: ratios[0](chosen) - ratios[1](chosen), count, _RESAMPLES)
         return self.compare(first, second, count) | {"frechet_ratio": higher}
 
@@ -266,18 +280,22 @@ class Evaluation:
         return {name: measure_difference(marks[name], others[name]) for name in marks}
 
     def _measure_frechet(self, read: Examined) -> Figure:
-        others = _spread(self.material.strangers.features)
-        return bootstrap(
-            lambda chosen: measure_frechet(_spread(read.features[chosen]), others), len(read), _RESAMPLES
-        )
+        features, others = self._standardize(read), self._standardize(self.material.strangers)
 
-    def _compare_excess(self, condition: Condition, count: int) -> Callable[[NDArray[numpy.int64]], float]:
-        """What `compare_excess` gives for chosen ones of the first cases."""
-        drawn, reconstructed = self._examine(condition, count).features, self._reconstructed.features
-        true, others = self.material.right.features, _spread(self.material.strangers.features)
-        return lambda chosen: compare_excess(
-            _spread(drawn[chosen]), _spread(reconstructed[chosen]), _spread(true[chosen]), others
-        )
+        def measure(chosen: NDArray[numpy.int64]) -> float:
+            return measure_frechet(_spread(features[chosen]), _spread(others))
+
+        return bootstrap(measure, len(read), _RESAMPLES)
+
+    def _compare_excess(self, read: Examined) -> Callable[[NDArray[numpy.int64]], float]:
+        """What `compare_excess` gives for chosen ones of pictures of the first cases."""
+        examined = (read, self._reconstructed, self.material.right)
+        features = [self._standardize(one) for one in examined]
+        others = _spread(self._standardize(self.material.strangers))
+        return lambda chosen: compare_excess(*(_spread(one[chosen]) for one in features), others)
+
+    def _standardize(self, read: Examined) -> NDArray[numpy.float64]:
+        return standardize(read.features, _spread(self.material.strangers.features))
 
     def _measure_obedience(self, read: Examined) -> Results:
         count = len(read)
@@ -288,6 +306,18 @@ class Evaluation:
 def _spread(features: NDArray[numpy.float64]) -> NDArray[numpy.float64]:
     """The features (n, PIECES, channels) of pictures as those of their pieces, (n * PIECES, channels)."""
     return features.reshape(-1, features.shape[-1])
+
+
+def blur_slightly(picture: Image.Image) -> Image.Image:
+    """The picture blurred by `BLUR_PIXELS`."""
+    return picture.filter(ImageFilter.GaussianBlur(BLUR_PIXELS))
+
+
+def add_noise(picture: Image.Image) -> Image.Image:
+    """The picture with noise of `NOISE_LEVELS`, always the same."""
+    pixels = numpy.asarray(picture, float)
+    noise = numpy.random.default_rng(0).normal(scale=NOISE_LEVELS, size=pixels.shape)
+    return Image.fromarray((pixels + noise).round().clip(0, 255).astype(numpy.uint8))
 
 
 def _do_ahead(executor: Executor, do: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 _CONFIDENT = 1.959964
 """How many standard deviations to each side hold 95 % of a normal distribution."""
 _RESAMPLES = 1000
+_LEAST_SPREAD = 1e-6
 _LEAST_EXCESS = 1e-6
 """Of the floor: an excess of reconstructions below it is none."""
 
@@ -121,6 +122,13 @@ def measure_frechet(first: NDArray[numpy.float64], second: NDArray[numpy.float64
     apart = float(numpy.square(means[0] - means[1]).sum())
     spread = float(numpy.trace(covariances[0]) + numpy.trace(covariances[1]))
     return apart + spread - 2 * float(numpy.sqrt(shared.clip(min=0)).sum())
+
+
+def standardize(features: NDArray[numpy.float64], others: NDArray[numpy.float64]) -> NDArray[numpy.float64]:
+    """Features (..., channels) in standard deviations of those of others (n, channels), so that each
+    channel counts alike; one that never changes there does not count."""
+    spread = others.std(axis=0)
+    return features / numpy.where(spread > _LEAST_SPREAD, spread, numpy.inf)
 
 
 def compare_excess(

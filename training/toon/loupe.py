@@ -38,6 +38,7 @@ PIECES = 6
 _ORDER = (0, 4, 7, 10, 13, 1, 8, 11, 9, 12, 3, 6, 2, 5, 16, 17, 14, 15)
 
 _PICTURE_SIDE = 1024
+_BANDS = 3
 _PARTS_WEIGHT = 2.0
 
 
@@ -58,7 +59,7 @@ class Look:
 class Loupe(ModelMixin, ConfigMixin):
     """Pieces (n, 3, side, side) in -1..1 to looks; the side is a multiple of 16.
 
-    The features are the mean activations at a 4th and an 8th of the side.
+    The features are the mean activations at a 4th and an 8th of the side, and the grain.
     """
 
     config_name = "config.json"
@@ -79,8 +80,9 @@ class Loupe(ModelMixin, ConfigMixin):
         fine = self.fine(self.stem(pieces))
         middle = self.middle(fine)
         whole = self.coarse(middle).mean(dim=(2, 3))
+        learned = [level.mean(dim=(2, 3)) for level in (fine, middle)]
         return Look(
-            features=torch.cat([level.mean(dim=(2, 3)) for level in (fine, middle)], dim=1),
+            features=torch.cat([*learned, measure_grain(pieces)], dim=1),
             parts=self.parts_head(middle),
             answers={name: head(whole) for name, head in self.answer_heads.items()},
         )
@@ -102,6 +104,24 @@ class LoupeTraining(nn.Module):
             "answers": score_answers(look.answers, answers),
         }
         return _PARTS_WEIGHT * losses["parts"] + losses["answers"], losses
+
+
+def measure_grain(pieces: torch.Tensor) -> torch.Tensor:
+    """How much there is in the finest bands of pieces (n, 3, side, side), (n, 18): what no network has to
+    learn to see.
+
+    The bands are those of a Laplacian pyramid (Burt and Adelson, 1983); of each band and colour the mean
+    size of its values is told, as of textures (Portilla and Simoncelli, 2000), and that of their square
+    roots, which counts what is weak and everywhere more than edges, strong and few.
+    """
+    told, level = [], pieces
+    for _ in range(_BANDS):
+        coarse = functional.avg_pool2d(level, 2)
+        smooth = functional.interpolate(coarse, scale_factor=2.0, mode="bilinear")
+        sizes = (level - smooth).abs()
+        told += [sizes.mean(dim=(2, 3)), sizes.sqrt().mean(dim=(2, 3))]
+        level = coarse
+    return torch.cat(told, dim=1)
 
 
 def draw_piece(seed: int) -> Arrays:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from .evaluation import BLUR_PIXELS, NOISE_LEVELS
 from .examination import MAIN_ATTRIBUTES, OPTIONAL_ATTRIBUTES
 
 _PREFACE = """\
@@ -47,6 +48,10 @@ _ORDER_ROWS = {
     "orders_that_take_away": ("of these: something taken away", ""),
     "rest_stays": ("the other attributes stay", ""),
 }
+_SPOILED = {
+    "blurred": f"blurred by {BLUR_PIXELS:g} pixel",
+    "noisy": f"with noise of {NOISE_LEVELS:g} levels of 255",
+}
 _PAIRS = {
     "one": "one picture of one reference",
     "two_references": "two references",
@@ -71,7 +76,7 @@ def write_report(report: dict[str, Any]) -> str:
         _tell_differences(report["differences"]),
         _tell_orders(report["orders"]),
         _tell_negatives(report["negatives"]),
-        _tell_cleanliness(report["conditions"]),
+        _tell_cleanliness(report["conditions"], report["spoiled"]),
         _tell_variants(report["variants"]),
         _tell_pairs(report["pairs"]),
         _tell_scores(report["scores"], report["likeness_floor"]),
@@ -115,7 +120,7 @@ def _tell_negatives(negatives: dict[str, Any]) -> _Table:
     return heads, [row]
 
 
-def _tell_cleanliness(conditions: dict[str, Any]) -> _Table:
+def _tell_cleanliness(conditions: dict[str, Any], spoiled: dict[str, Any]) -> _Table:
     drawn, columns = conditions["drawn"], ("drawn", "reconstruction", "truth")
     return ["cleanliness", "drawn", "reconstructed", "true drawings", "aim"], [
         [
@@ -136,6 +141,16 @@ def _tell_cleanliness(conditions: dict[str, Any]) -> _Table:
             "",
         ],
         ["the same, reconstructed = 1", _tell(drawn["sharpness_ratio"], 2), "1", "", "≥ 0.77"],
+        *(
+            [
+                f"to compare: the Frechet ratio of reconstructions {words}",
+                _tell(spoiled[name], 2),
+                "",
+                "",
+                "",
+            ]
+            for name, words in _SPOILED.items()
+        ),
     ]
 
 

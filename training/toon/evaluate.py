@@ -64,13 +64,13 @@ class Scope:
     distances are measured to true drawings; and how many pictures are timed."""
 
     cases: int = 400
-    baselines: int = 120
+    baselines: int = 100
     orders: int = 200
     variants: int = 200
-    many_steps: int = 100
+    many_steps: int = 60
     pairs: int = 100
     strangers: int = 400
-    timed: int = 10
+    timed: int = 6
 
     def limit(self, cases: int) -> Scope:
         """The same with at most so many cases of anything but what is timed."""

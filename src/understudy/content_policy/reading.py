@@ -248,10 +248,13 @@ def _read_masks(chunk: str) -> set[str]:
 
 def _join_pieces(words: list[str]) -> Iterator[str]:
     """What two or three neighbours are together, of which all but one are too short to be words."""
+    are_pieces = [0 < len(word) < 3 and word not in SHORT_WORDS for word in words]
+    if not any(are_pieces):
+        return
     for count in (2, 3):
         for first in range(len(words) - count + 1):
             some = words[first : first + count]
-            if all(some) and sum(len(one) < 3 and one not in SHORT_WORDS for one in some) >= count - 1:
+            if sum(are_pieces[first : first + count]) >= count - 1 and all(some):
                 yield "".join(some).translate(_FOLDED)
 
 

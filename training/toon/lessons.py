@@ -25,6 +25,7 @@ from .networks import PICTURE_PATCH
 from .pool import HELD_OUT_SEED, Entry, Pool
 from .poses import HELD_OUT_FAMILIES
 from .samples import CAPTIONS, SHAPES, UNCHANGED, draw_sample, read_texts
+from .trainer import in_precision
 
 _REFERENCE_CHANGES = Augmentation(zoom=(0.85, 1.3), shift=0.08, turn=5, tint=0.05, plain=0.0)
 
@@ -187,8 +188,10 @@ class Lessons:
             references=torch.where(given[:, None, None, None], shown.pictures, 0.0),
             skeletons=(self._read_pixels(samples["skeleton_picture"]) + 1) / 2,
         )
+        with in_precision(self.device):
+            latents = self.autoencoder.encode(pictures).float()
         return Batch(
-            latents=self.autoencoder.encode(pictures),
+            latents=latents,
             parts=torch.from_numpy(samples["parts"]).to(self.device).long(),
             conditions=conditions,
             answers=torch.where(given[:, None], answers, NONE),

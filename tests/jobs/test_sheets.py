@@ -180,7 +180,7 @@ async def test_a_stop_half_way_keeps_what_is_drawn(tmp_path):
 
 
 async def test_in_the_queue_again_it_shows_what_is_drawn(store, key, submit):
-    job = await submit(key, num_images=3)
+    job = await submit(key, num_images=3, steps=30)
     (held,) = await store.claim(30)
     file = make_file(job)
     assert await record(store, held, [{}, describe(file), {"step": 4}], [file])
@@ -190,6 +190,8 @@ async def test_in_the_queue_again_it_shows_what_is_drawn(store, key, submit):
     await store.release(held, count_attempt=False)
     images = await tell(store, await store.get(job.id))
     assert [image["state"] for image in images] == ["waiting", "done", "waiting"]
+    again = await status_body(await store.get(job.id), BASE, store, 1)
+    assert (again["status"], again["step"], again["progress"]) == ("QUEUED", 10, 0.3333)
 
 
 async def test_who_lost_the_lease_adds_no_picture(store, files, key, submit):

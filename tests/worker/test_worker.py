@@ -55,6 +55,22 @@ def test_the_file_carries_its_provenance():
     }
 
 
+class Blind:
+    """A classifier that blocks nothing."""
+
+    def blocks(self, picture: Image.Image) -> bool:
+        return False
+
+
+def test_a_small_copy_comes_with_what_it_is_asked_for_unless_previews_are_hidden():
+    run = make_run([make_task("small", preview=True), make_task("none")])
+    small, none = (m for m in Worker(RecordingEngine()).run(run) if isinstance(m, Drawn))
+    assert (open_picture(small.preview).format, none.preview) == ("JPEG", None)
+    assert max(open_picture(small.preview).size) < max(open_picture(small.data).size)
+    hidden = [m for m in Worker(RecordingEngine(), classifier=Blind()).run(run) if isinstance(m, Drawn)]
+    assert [drawn.preview for drawn in hidden] == [None, None]
+
+
 def test_the_best_candidate_is_kept_and_its_seed_repeats_it():
     best = choose_candidate_seed(100, 2)
     engine = RecordingEngine(lambda seed: 0.9 if seed == best else 0.4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import time
+from dataclasses import replace
 from typing import Any, Literal
 
 import msgspec
@@ -185,6 +186,10 @@ async def status_body(job: Job, base: str, store: Store, slots: int) -> dict[str
     """Where a job stands; of an ended one what its end was, without pictures."""
     if job.status == "FAILED":
         return failed_body(job)
+    images = _pending_images(job, base) if job.picture_count > 1 and not job.ended else None
+    if images is not None:
+        # A row in the queue again has no step, but pictures that are drawn stay.
+        job = replace(job, step=sum(image["step"] for image in images))
     position = await _queue_position(job, store)
     body = StatusBody(
         status=job.status,
@@ -199,8 +204,8 @@ async def status_body(job: Job, base: str, store: Store, slots: int) -> dict[str
         queue_position=position,
         eta_seconds=await _estimate_seconds(job, position, store, slots),
     ).model_dump(exclude={"images"})
-    if job.picture_count > 1 and not job.ended:
-        body["images"] = _pending_images(job, base)
+    if images is not None:
+        body["images"] = images
     return body
 
 

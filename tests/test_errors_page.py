@@ -13,7 +13,8 @@ import understudy
 from understudy.errors import UnderstudyError
 
 ROOT = Path(__file__).parents[1]
-ROWS = dict(re.findall(r"^\| `(\w+)` \| ([^|]*) \|", (ROOT / "docs" / "errors.md").read_text(), re.MULTILINE))
+PAGE = (ROOT / "docs" / "errors.md").read_text()
+ROWS = dict(re.findall(r"^\| `(\w+)` \| ([^|]*) \|", PAGE, re.MULTILINE))
 
 NAMES = ("code", "error_code", "default_code")
 FAILURES = ("Error", "Failed", "Failure", "Lost", "Refused")
@@ -39,6 +40,13 @@ def test_the_page_has_every_code_of_the_source_and_no_other():
 )
 def test_the_page_has_the_status_of_a_class(error):
     assert str(error.http_status) in ROWS[error.default_code]
+
+
+def test_the_tree_of_errors_has_every_answer_of_the_service():
+    answers = PAGE.partition("## Answers of the service")[2].partition("\n## ")[0]
+    codes = re.findall(r"^\| `(\w+)` \|", answers, re.MULTILINE)
+    assert len(codes) > 20
+    assert [code for code in codes if code not in str(understudy.errors.__doc__)] == []
 
 
 def _find_codes(module: ast.Module) -> Iterator[str]:

@@ -94,6 +94,11 @@ class Model:
         }
 
 
+def list_slugs() -> list[str]:
+    """The slug of every model that a service can have, whichever engine it runs."""
+    return [REFERENCE_SLUG, *(f"understudy-{engine}" for engine in ENGINES)]
+
+
 class Catalog:
     """The models that this service serves."""
 

@@ -7,12 +7,13 @@
     ├── NotAuthenticated          401  not_authenticated
     ├── Forbidden                 403  forbidden, account_disabled
     ├── NotFound                  404  not_found, model_not_found, route_not_found, file_not_found,
-    │                                  character_not_found, account_not_found, key_not_found
+    │                                  character_not_found, account_not_found, key_not_found,
+    │                                  delivery_not_found
     ├── MethodNotAllowed          405  method_not_allowed
     ├── NotAcceptable             406  unsupported_content_type
     ├── InsufficientCredits       406  insufficient_credits
-    ├── Conflict                  409  already_ended, already_exists, too_many_keys,
-    │                                  idempotency_key_reused
+    ├── Conflict                  409  already_ended, already_exists, too_many_keys, too_many_pictures,
+    │                                  idempotency_key_reused, ambiguous_key, not_completed
     ├── TooLarge                  413  too_large
     ├── InferenceFailed           422  whatever ended the job: cancelled, engine_error, ...
     ├── RateLimited               429  queue_full, rate_limited

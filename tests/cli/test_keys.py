@@ -105,3 +105,13 @@ def test_what_is_no_database_is_one_sentence(understudy, tmp_path):
         assert "not a database" in done.stderr
         assert "--data-dir" in done.stderr
         assert done.stderr.count("\n") == 1
+
+
+def test_a_key_that_could_do_nothing_is_not_made(understudy, tmp_path):
+    for options, words in (
+        (("--expires-in-days", "0"), "more than 0"),
+        (("--models", "consistent-character-AI-neolemon-v3,no-such"), "'no-such'"),
+    ):
+        done = understudy("keys", "create", "--data-dir", tmp_path, *options, status=2)
+        assert words in done.stderr
+    assert not list(tmp_path.iterdir())

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from service_client import SLUG
+from service_client import SLUG, open_client
 
 
 @pytest.fixture
@@ -134,6 +135,29 @@ def test_every_post_that_makes_something_makes_it_once(open_account, admin, body
         assert other.status_code in (400, 409), path
     assert http.get("/v1/get-user-credits").json()["credits"] == 3
     assert [key["name"] for key in http.get("/v1/keys").json()["keys"]] == ["key", "second", "third"]
+
+
+def test_a_picture_is_the_same_however_it_is_written(open_account, body):
+    http, bare = open_account(), body["ip_image"].partition(",")[2]
+    for path, one, other in (
+        ("/upload-asset", {"data_urls": [body["ip_image"]]}, {"data_urls": [bare]}),
+        ("/v1/characters", {"name": "x", "ip_image": body["ip_image"]}, {"name": "x", "ip_image": bare}),
+    ):
+        once = {"Idempotency-Key": str(uuid.uuid4())}
+        first, second = (http.post(path, json=asked, headers=once) for asked in (one, other))
+        assert first.is_success, first.text
+        assert (second.status_code, second.json()) == (first.status_code, first.json())
+
+
+def test_a_picture_that_has_expired_is_not_there(start_service, body, once):
+    service = start_service(engine="null", file_ttl_seconds=0.1, sweep_interval_seconds=0.1)
+    with open_client(service) as http:
+        assert http.post(f"/v1/{SLUG}", json=body, headers=once).status_code == 200
+        deadline = time.monotonic() + 30
+        while (answer := http.post(f"/v1/{SLUG}", json=body, headers=once)).status_code == 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert (answer.status_code, answer.json()["code"]) == (404, "file_not_found")
 
 
 def test_a_key_that_was_made_once_works_and_is_kept_nowhere(open_account, billing_service, once):

@@ -159,6 +159,7 @@ def test_a_key_revokes_none_that_can_do_more(open_account, admin, own, stronger)
         ({"name": ""}, "name"),
         ({"expires_in_seconds": 0}, "expires_in_seconds"),
         ({"models": "all"}, "models"),
+        ({"models": [SLUG, "no-such-model"]}, "models"),
         ({"expires_in_seconds": True}, "expires_in_seconds"),
     ],
 )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from ..errors import NotFound
+from ..errors import InvalidRequest, NotFound
 from .database import DATABASE_FILE, ask_database, find_folder
 from .options import DataDir, Json, read_settings
 
@@ -45,7 +45,7 @@ def create(
         typer.Option(help="Slugs of the models it may use, with commas between; every one if not given."),
     ] = None,
     expires_in_days: Annotated[
-        float | None, typer.Option(min=0, help="When it stops working; never if not given.")
+        float | None, typer.Option(help="When it stops working; never if not given.")
     ] = None,
     submits_per_minute: Annotated[
         int | None,
@@ -66,7 +66,12 @@ def create(
 ) -> None:
     """Make a key and print it: alone, on the last line, and never again."""
     from ..accounts.keys import parse_scopes
+    from ..catalog import list_slugs
 
+    if expires_in_days is not None and expires_in_days <= 0:
+        raise InvalidRequest("--expires-in-days must be more than 0; leave it out for a key without an end.")
+    if unknown := sorted(set(_split(models or "")) - set(list_slugs())):
+        raise InvalidRequest(f"There is no model {unknown[0]!r}; there are {', '.join(list_slugs())}.")
     options: dict[str, Any] = {
         "scopes": parse_scopes(_split(scopes)),
         "models": None if models is None else _split(models),

@@ -19,7 +19,7 @@ from ..errors import Forbidden, InvalidRequest, NotFound
 from .access import Caller, Running, check_scope, read_secret
 from .bodies import JsonAnswer
 from .failures import describe_errors
-from .fields import parse_form, read_fields
+from .fields import describe_form, parse_form, read_fields
 from .intake import check_once
 from .pages import Cursor, Limit, answer_page, read_cursor
 from .service import Service
@@ -140,12 +140,7 @@ async def list_keys(service: Running, key: Caller, limit: Limit = 50, cursor: Ke
     status_code=201,
     response_model=MadeKeyBody,
     responses=describe_errors(401, 406, 409, 413),
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": KeyForm.model_json_schema()}},
-        }
-    },
+    openapi_extra=describe_form(KeyForm),
 )
 async def create_key(request: Request, service: Running, key: Caller) -> Response:
     """Make a key of the account; it can do no more than the key that asks for it, and shares its limits."""
@@ -205,7 +200,17 @@ async def make_key(
     """Make a key of an account for a caller and answer with it; a repetition is answered alike.
 
     The key is nowhere kept: what it is derived from is the caller's own key and what is kept.
+
+    Raises:
+        InvalidRequest: it is to have a model that is not there (`invalid_parameter`).
     """
+    known = [model.slug for model in service.catalog.list_models()]
+    if not set(form.models or ()) <= set(known):
+        raise InvalidRequest(
+            f"The parameter models is not valid: this service has {', '.join(known)}.",
+            code="invalid_parameter",
+            field="models",
+        )
     asked = [caller.id, form.model_dump(mode="json")]
     nonce = secrets.token_hex(32)
     expires_at = None if form.expires_in_seconds is None else time.time() + form.expires_in_seconds

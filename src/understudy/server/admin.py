@@ -30,7 +30,7 @@ from .account import (
 )
 from .bodies import JsonAnswer
 from .failures import describe_errors
-from .fields import parse_form, read_fields
+from .fields import describe_form, parse_form, read_fields
 from .intake import check_once
 from .pages import Cursor, Limit
 
@@ -93,12 +93,6 @@ class AccountsBody(BaseModel):
     accounts: list[AccountBody]
 
 
-def _describe(form: type[BaseModel]) -> dict[str, Any]:
-    """A request body for OpenAPI."""
-    schema = {"application/json": {"schema": form.model_json_schema()}}
-    return {"requestBody": {"required": True, "content": schema}}
-
-
 @router.get("/accounts", summary="Every account", response_model=AccountsBody, responses=describe_errors(401))
 async def list_accounts(service: Running, key: Admin) -> Response:
     """Every account by name, with its credits."""
@@ -111,7 +105,7 @@ async def list_accounts(service: Running, key: Admin) -> Response:
     status_code=201,
     response_model=AccountBody,
     responses=describe_errors(401, 406, 409, 413),
-    openapi_extra=_describe(AccountForm),
+    openapi_extra=describe_form(AccountForm),
 )
 async def open_account(request: Request, service: Running, key: Admin) -> Response:
     """Open an account, which has no key and no credits yet."""
@@ -139,7 +133,7 @@ async def read_account(account_id: AccountId, service: Running, key: Admin) -> R
     summary="Disable an account, or enable it",
     response_model=AccountBody,
     responses=describe_errors(401, 404, 406, 413),
-    openapi_extra=_describe(AccountChange),
+    openapi_extra=describe_form(AccountChange),
 )
 async def change_account(account_id: AccountId, request: Request, service: Running, key: Admin) -> Response:
     """The keys of a disabled account may do nothing within a second; its jobs go on."""
@@ -152,7 +146,7 @@ async def change_account(account_id: AccountId, request: Request, service: Runni
     summary="Grant credits",
     response_model=CreditsBody,
     responses=describe_errors(401, 404, 406, 409, 413),
-    openapi_extra=_describe(GrantForm),
+    openapi_extra=describe_form(GrantForm),
 )
 async def grant_credits(account_id: AccountId, request: Request, service: Running, key: Admin) -> Response:
     """Give an account credits, or take some back; answers with what it then has."""
@@ -209,7 +203,7 @@ async def list_keys(
     status_code=201,
     response_model=MadeKeyBody,
     responses=describe_errors(401, 404, 406, 409, 413),
-    openapi_extra=_describe(LimitedKeyForm),
+    openapi_extra=describe_form(LimitedKeyForm),
 )
 async def create_key(account_id: AccountId, request: Request, service: Running, key: Admin) -> Response:
     """Make a key of an account, with limits of its own if need be."""

@@ -208,12 +208,13 @@ class _Asked(Generic[Form]):
     warnings: list[str]
 
     def describe(self) -> dict[str, Any]:
-        """The same as JSON; of files the digests."""
-        pictures = [
-            picture if isinstance(picture, str) else f"sha256:{digest_picture(picture)}"
-            for picture in self.pictures
-        ]
-        return {**self.form.model_dump(), "ip_image": pictures}
+        """The same as JSON; of pictures that came with it the digests, however they were written."""
+        return {**self.form.model_dump(), "ip_image": [_describe_picture(one) for one in self.pictures]}
+
+
+def _describe_picture(picture: str | bytes) -> str:
+    source = parse_picture_text(picture, "ip_image") if isinstance(picture, str) else InlinePicture(picture)
+    return f"sha256:{digest_picture(source.data)}" if isinstance(source, InlinePicture) else source.url
 
 
 async def _read_asked(request: Request, form: type[Form]) -> _Asked[Form]:

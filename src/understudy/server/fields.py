@@ -48,6 +48,12 @@ async def read_fields(request: Request) -> dict[str, Any]:
     raise NotAcceptable("Send the parameters as application/json or multipart/form-data.")
 
 
+def describe_form(form: type[BaseModel]) -> dict[str, Any]:
+    """The request body of a route for OpenAPI: a form's fields as JSON."""
+    schema = {"application/json": {"schema": form.model_json_schema()}}
+    return {"requestBody": {"required": True, "content": schema}}
+
+
 def parse_form(raw: dict[str, Any], form: type[Form]) -> Form:
     """A form's fields, validated; what it does not know is left out.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from typing import Annotated
 
@@ -12,11 +11,11 @@ from pydantic import BaseModel, Field
 from starlette.types import Receive, Scope, Send
 
 from ..errors import InvalidRequest, NotAcceptable, NotFound
-from ..pictures import InlinePicture, parse_picture_text
+from ..pictures import InlinePicture, digest_picture, parse_picture_text
 from .access import Caller, Running, authenticate, refuse_while_stopping
 from .bodies import base_url
 from .failures import describe_errors
-from .fields import parse_json
+from .fields import describe_form, parse_json
 from .intake import check_once, forget_files, keep_decoded
 
 router = APIRouter(tags=["Files"])
@@ -45,12 +44,7 @@ class UploadBody(BaseModel):
     summary="Upload pictures",
     response_model=UploadBody,
     responses=describe_errors(401, 406, 409, 413, 503),
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": UploadForm.model_json_schema()}},
-        }
-    },
+    openapi_extra=describe_form(UploadForm),
     dependencies=[Depends(refuse_while_stopping)],
 )
 async def upload(request: Request, service: Running, key: Caller) -> Response:
@@ -68,24 +62,16 @@ async def upload(request: Request, service: Running, key: Caller) -> Response:
             code="invalid_parameter",
             field="data_urls",
         )
-    once = await check_once(
-        request, service, key, [hashlib.sha256(text.encode()).hexdigest() for text in data_urls]
-    )
+    pictures = [_parse_inline(text) for text in data_urls]
+    once = await check_once(request, service, key, [digest_picture(picture) for picture in pictures])
     files = []
     try:
-        for text in data_urls:
-            source = parse_picture_text(text, "data_urls")
-            if not isinstance(source, InlinePicture):
-                raise InvalidRequest(
-                    "Give data URIs in data_urls; a URL can be used in a request as it is.",
-                    code="invalid_picture",
-                    field="data_urls",
-                )
+        for picture in pictures:
             files.append(
                 await keep_decoded(
                     service,
                     key,
-                    source.data,
+                    picture,
                     field="data_urls",
                     kind="upload",
                     lives_seconds=service.settings.file_ttl_seconds,
@@ -100,6 +86,17 @@ async def upload(request: Request, service: Running, key: Caller) -> Response:
         await forget_files(service, files)
         raise
     return JSONResponse(body)
+
+
+def _parse_inline(text: str) -> bytes:
+    source = parse_picture_text(text, "data_urls")
+    if not isinstance(source, InlinePicture):
+        raise InvalidRequest(
+            "Give data URIs in data_urls; a URL can be used in a request as it is.",
+            code="invalid_picture",
+            field="data_urls",
+        )
+    return source.data
 
 
 _RANGE = re.compile(rb"bytes=(?:([0-9]{1,15})-([0-9]{0,15})|-0*[1-9][0-9]{0,14})")

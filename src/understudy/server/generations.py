@@ -19,7 +19,14 @@ from ..accounts.keys import Key
 from ..accounts.limits import UNLIMITED
 from ..catalog import REFERENCE_SLUG, Model
 from ..content_policy import ContentBlocked
-from ..errors import DeadlineExceeded, InsufficientCredits, InvalidRequest, RateLimited, ServiceError
+from ..errors import (
+    DeadlineExceeded,
+    InsufficientCredits,
+    InvalidRequest,
+    NotFound,
+    RateLimited,
+    ServiceError,
+)
 from ..jobs.job import Job, NewJob
 from ..jobs.tasks import count_steps
 from ..parameters import MAX_SEED, PICTURE_FIELDS, Parameters, parameters_schema
@@ -172,7 +179,9 @@ async def generate(
     image = (job.images or [])[0]
     data = await service.blobs.get(image["file_name"])
     if data is None:
-        raise ServiceError("The picture was deleted before it could be sent.", code="file_not_found")
+        raise NotFound(
+            "The picture has expired or was deleted; make it again.", code="file_not_found", request_id=job.id
+        )
     return Response(
         data,
         media_type=image["content_type"],

@@ -43,11 +43,11 @@ _PLURAL_BUT_NO_NOUN = (
 )
 _UNITS = (
     "feet|foot|ft|inch|cm|mm|km|m|kg|lb|k|d|pm|am|star|quarter|hour|minute|second|men|women|people|persons|"
-    "children|of|out|percent|degree|megapixel|oclock|o clock"
+    "children|of|out|bit|tone|percent|degree|megapixel|oclock|o clock"
 )
 # What follows a number that counts something: things, a measure, a fraction, a ratio.
 _COUNTS_NOTHING = (
-    rf"(?![.:/]\d|,\d\d\d|[-x×%°]|[^\W\d_]|[\s_]*(?:[-x×%°]|(?:{_UNITS})\b|o'clock"
+    rf"(?![.:/]\d|,\d\d\d|-(?!\d)|[x×%°]|[^\W\d_]|[\s_]*(?:[x×%°]|(?:{_UNITS})\b|o'clock"
     rf"|(?!(?:{_PLURAL_BUT_NO_NOUN})\b)[^\W\d_]+s\b))"
 )
 _ABOUT = r"(?:[\s_]+(?:like|about|around|only|just|barely|not|yet|even|almost|nearly|maybe|approximately))*"
@@ -63,13 +63,16 @@ _YOUNG_AGE = re.compile(
             rf"(?:{_YOUNG}|{_YOUNG_KANJI}){_YEARS_UNSPACED}",
             rf"(?<!middle[\s-])\b(?:aged?|ages)[\s_:=-]*(?:of[\s_]+)?{_YOUNG}{_COUNTS_NOTHING}",
             rf"\b(?:under|below|younger[\s_]+than|less[\s_]+than|not[\s_]+yet|not[\s_]+even|only|just|barely"
-            rf"|almost|nearly)[\s_]+(?:the[\s_]+age[\s_]+of[\s_]+)?{_NOT_ONE}{_YOUNG}{_COUNTS_NOTHING}",
+            rf"|almost|nearly|between|turn(?:s|ed|ing))[\s_]+(?:the[\s_]+age[\s_]+of[\s_]+)?{_NOT_ONE}{_YOUNG}{_COUNTS_NOTHING}",
             # "who is 13", "she's thirteen".
-            rf"{_PERSON}(?:['’]s|[\s_]+(?:is|was|are|looks?|looking|turned|turning|turns)){_ABOUT}[\s_]+"
+            rf"{_PERSON}(?:['’]s|[\s_]+(?:is|was|are|of|looks?|looking)){_ABOUT}[\s_]+"
             rf"(?!one\b){_YOUNG}{_COUNTS_NOTHING}",
             # "boy (11)", "girl, 13", "girl13"; small numbers rather count the persons.
             rf"{_PERSON}[\s_]*[(\[][\s_]*{_DIGITS}[\s_]*[)\]]",
-            rf"{_PERSON}[\s_,-]*(?!0?[0-3](?!\d)){_DIGITS}{_COUNTS_NOTHING}",
+            rf"{_PERSON}{_ABOUT}[\s_,-]*(?!0?[0-3](?!\d)){_DIGITS}{_COUNTS_NOTHING}",
+            rf"{_PERSON}{_ABOUT}[\s_,-]+(?!one\b){_IN_WORDS}\s*(?![^,.;:!?)\]])",
+            # As in advertisements: "13f".
+            rf"(?!0?[0-3](?!\d)){_DIGITS}[\s/]?f{_BEFORE_NO_LETTER}",
             r"(?:(?<!\d)(?:[1-9]|1[0-2])(?:st|nd|rd|th)|\b(?:first|second|third|fourth|fifth|sixth|seventh"
             r"|eighth|ninth|tenth|eleventh|twelfth))[\s_-]*grade",
         )

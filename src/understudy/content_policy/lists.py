@@ -68,15 +68,18 @@ PERSONS = """
 """Whoever has an age."""
 
 EXPLICIT = """
-    sex, sexual*, nude, nudes, nudity, nudist, nudists, naked, nakedness, topless, bottomless, undress*,
-    unclothed, unclad, disrob*, without ... clothes, without ... clothing, no clothes, no clothing,
-    not wearing any clothes, not wearing clothes, not wearing anything, clothes off, clothes removed,
+    sex, sexual*, nude, nudes, nudity, nudist, nudists, naked, nakedness, nood, noods, nekkid, topless,
+    bottomless, undress*, unclothed, unclad, disrob*, without ... clothes, without ... clothing, no clothes,
+    no clothing, not wearing any clothes, not wearing clothes, not wearing anything, clothes off,
+    clothes removed,
     taking off ... clothes, takes off ... clothes, taking ... clothes off, takes ... clothes off,
     took off ... clothes, taken off ... clothes, removing ... clothes, removes ... clothes,
     stripped of ... clothes, taking off ... underwear, taking off ... panties, taking off ... dress,
     taking off ... skirt, taking off ... bikini, taking off ... swimsuit, removing ... underwear,
     removing ... panties, pulling down ... panties, pulling down ... underwear, pulling down ... pants,
-    lifting ... skirt, wearing nothing, nothing on, birthday suit, in the buff, au naturel, skinny dip*,
+    lifting ... skirt, no pants, no underwear, no panties, without ... pants, without ... underwear,
+    without ... panties, private parts, bare bottom, bare bottoms, bare butt,
+    naturis*, wearing nothing, nothing on, birthday suit, in the buff, au naturel, skinny dip*,
     porn*, nsfw, xxx, r18, hentai, ahegao, futanari, futa, bdsm, bukkake, gangbang*, orgy, orgies,
     threesome*, intercourse, fornicat*, copulat*, masturbat*, orgasm*, ejaculat*, fellatio, cunnilingus,
     blow job, blow jobs, hand job, hand jobs, creampie*, cumshot*, cum, cumming, penis, penises, phallus,
@@ -145,19 +148,19 @@ HATE = """
 """
 
 HARMLESS = """
-    same sex, opposite sex, naked eye, nude lipstick, nude makeup, nude heels, nude shoes, nude colour,
-    nude color, nude coloured, nude colored, nude tones, kid gloves, kid leather, baby blue, baby pink,
-    baby hair, baby grand, lolita fashion, lolita dress, gothic lolita, sweet lolita, classic lolita,
-    no nudity, without nudity, not nude, not naked, not sexual, non sexual, nonsexual, not sexy,
-    no sexual content, no nsfw, not nsfw, water butt, nu metal, nu jazz, nu disco, nu folk, enfant terrible,
-    minor key, minor keys, minor chord, minor chords, minor scale, minor scales, minor third, minor sixth,
-    minor seventh, flat minor, sharp minor, key of a minor, key of b minor, key of c minor, key of d minor,
-    key of e minor, key of f minor, key of g minor, sonata in a minor, concerto in a minor,
-    prelude in a minor, minor league, minor leagues, minor arcana, asia minor, ursa minor, canis minor,
-    minor detail, minor details, minor change, minor changes, minor injury, minor injuries, minor scratches,
-    minor damage, minor imperfections, minor character, minor characters, minor planet, minor planets,
-    high school teacher, high school teachers, high school sweetheart, high school sweethearts, al dente,
-    al fresco, 裸足, 裸眼
+    same sex, opposite sex, naked eye, naked truth, nude lipstick, nude makeup, nude heels, nude shoes,
+    nude colour, nude color, nude coloured, nude colored, nude tones, kid gloves, kid leather, baby blue,
+    baby pink, baby hair, baby grand, lolita fashion, lolita dress, gothic lolita, sweet lolita,
+    classic lolita, no nudity, without nudity, not nude, not naked, not sexual, non sexual, nonsexual,
+    not sexy, no sexual content, no nsfw, not nsfw, water butt, nu metal, nu jazz, nu disco, nu folk,
+    enfant terrible, minor key, minor keys, minor chord, minor chords, minor scale, minor scales,
+    minor third, minor sixth, minor seventh, flat minor, sharp minor, key of a minor, key of b minor,
+    key of c minor, key of d minor, key of e minor, key of f minor, key of g minor, sonata in a minor,
+    concerto in a minor, prelude in a minor, minor league, minor leagues, minor arcana, asia minor,
+    ursa minor, canis minor, minor detail, minor details, minor change, minor changes, minor injury,
+    minor injuries, minor scratches, minor damage, minor imperfections, minor character, minor characters,
+    minor planet, minor planets, high school teacher, high school teachers, high school sweetheart,
+    high school sweethearts, al dente, al fresco, 裸足, 裸眼
 """
 """What would be found and means none of it."""
 

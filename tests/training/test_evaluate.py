@@ -15,11 +15,12 @@ from training.toon.artist import Artist
 from training.toon.attributes import ATTRIBUTES, NAMES, NONE
 from training.toon.cases import ALIKE, CROWD, SIDE, differ, draw_crowd, make_case
 from training.toon.evaluate import VARIANTS, Scope, evaluate
-from training.toon.evaluation import Condition
+from training.toon.evaluation import Condition, Evaluation, Material
 from training.toon.examination import (
     OPTIONAL_ATTRIBUTES,
     Examined,
     Instruments,
+    examine,
     find_removable,
     mark_attributes,
     mark_identity,
@@ -50,6 +51,7 @@ from training.toon.wording import SCENE_WORDS
 from understudy.engines import DrawRequest
 from understudy.engines.toon_detector import ToonDetector
 from understudy.pose.skeleton import measure_torso
+from understudy.worker import choose_candidate_seed
 
 CASES = [make_case(number) for number in range(30)]
 TRUTH = tell_truth(CASES)
@@ -369,6 +371,54 @@ def make_instruments():
     torch.manual_seed(0)
     examiner = Examiner(widths=(16, 32, 48, 64), blocks=(1, 1, 1, 1), pyramid_width=32)
     return Instruments(examiner.eval(), Loupe(widths=(8, 16, 24, 32)).eval())
+
+
+class Painter:
+    """Stands where an artist does: its third candidate is the true drawing, and scores the highest."""
+
+    def draw(self, requests):
+        third = choose_candidate_seed(0, 2)
+        grey = Image.new("RGB", (SIDE, SIDE), "grey")
+        return [CASES[0].draw_truth() if one.seed == third else grey for one in requests]
+
+    def score(self, request, picture):
+        return [0.2, 0.4, 0.9, 0.8][request.seed // choose_candidate_seed(0, 1)]
+
+
+def test_the_best_of_four_is_the_one_that_the_product_would_choose():
+    instruments, truth = make_instruments(), TRUTH[:1]
+    right = examine(instruments, [(CASES[0].draw_truth(), truth.skeletons[0])])
+    crowd = np.concatenate([right.identities, -right.identities])
+    material = Material(CASES[:1], truth, [crowd], right, right)
+    best, _ = Evaluation(instruments, Painter(), material).compare_best(Condition(), 1, 4)
+    assert best["sharpness"].value == best["identity"].value == 1
+    # The first candidate is grey.
+    worst, _ = Evaluation(instruments, Painter(), material).compare_best(Condition(), 1, 2)
+    assert worst["sharpness"].value == 0
+
+
+def test_conditions_leave_out_what_they_say():
+    material = Material(CASES[:1], TRUTH[:1], [], None, None)
+    asker = Evaluation(None, None, material)
+    whole, bare = asker.ask(0, Condition()), asker.ask(0, Condition("none", 0, posed=False))
+    assert (whole.prompt, whole.steps, whole.guidance_scale) == (CASES[0].direction, 10, 3.0)
+    assert whole.references == [CASES[0].draw_reference()]
+    assert whole.skeleton is TRUTH.skeletons[0]
+    assert bare.prompt == ""
+    assert bare.references[0].getextrema() == ((128, 128),) * 3
+    assert bare.skeleton is None
+    assert asker.ask(0, Condition("full")).prompt == CASES[0].prompt
+    assert asker.ask(0, Condition("order")).prompt == CASES[0].order
+    first, second = asker.ask(0, Condition(references=2)).references
+    assert first == whole.references[0] != second
+
+
+def test_fewer_characters_are_fewer_of_everything():
+    scope = Scope().limit(50)
+    assert (scope.cases, scope.baselines, scope.many_steps, scope.pairs, scope.strangers) == (50,) * 5
+    assert Scope().limit(Scope.cases) == Scope()
+    assert scope.count_cases(VARIANTS[0]) == scope.variants
+    assert Scope().count_cases(VARIANTS[3]) == Scope.many_steps < Scope.variants
 
 
 def test_variants_are_those_of_the_aims():

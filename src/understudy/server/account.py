@@ -15,7 +15,7 @@ from ..accounts.credits import Entry, describe_balance, to_credits
 from ..accounts.idempotency import AnsweredBefore
 from ..accounts.keys import Key, NewKey, derive_secret
 from ..accounts.usage import Usage
-from ..errors import Forbidden, InvalidRequest, NotFound
+from ..errors import Forbidden
 from .access import Caller, Running, check_scope, read_secret
 from .bodies import JsonAnswer
 from .failures import describe_errors
@@ -128,7 +128,9 @@ class EntriesBody(BaseModel):
     next: str | None
 
 
-@router.get("/keys", summary="The account's keys", response_model=KeysBody, responses=describe_errors(401))
+@router.get(
+    "/keys", summary="The account's keys", response_model=KeysBody, responses=describe_errors(401, 404)
+)
 async def list_keys(service: Running, key: Caller, limit: Limit = 50, cursor: KeyCursor = None) -> Response:
     """The account's keys, oldest first; those that were revoked or expired as long as the history is kept."""
     return await answer_keys(service, key.account_id, limit, cursor)
@@ -139,7 +141,7 @@ async def list_keys(service: Running, key: Caller, limit: Limit = 50, cursor: Ke
     summary="Make a key",
     status_code=201,
     response_model=MadeKeyBody,
-    responses=describe_errors(401, 406, 409, 413),
+    responses=describe_errors(401, 404, 406, 409, 413),
     openapi_extra=describe_form(KeyForm),
 )
 async def create_key(request: Request, service: Running, key: Caller) -> Response:
@@ -202,15 +204,10 @@ async def make_key(
     The key is nowhere kept: what it is derived from is the caller's own key and what is kept.
 
     Raises:
-        InvalidRequest: it is to have a model that is not there (`invalid_parameter`).
+        NotFound: it is to have a model that is not there (`model_not_found`).
     """
-    known = [model.slug for model in service.catalog.list_models()]
-    if not set(form.models or ()) <= set(known):
-        raise InvalidRequest(
-            f"The parameter models is not valid: this service has {', '.join(known)}.",
-            code="invalid_parameter",
-            field="models",
-        )
+    for slug in form.models or ():
+        service.catalog.find_model(slug)
     asked = [caller.id, form.model_dump(mode="json")]
     nonce = secrets.token_hex(32)
     expires_at = None if form.expires_in_seconds is None else time.time() + form.expires_in_seconds
@@ -237,16 +234,9 @@ async def answer_keys(service: Service, account_id: str, limit: int, after: str 
     """A page of an account's keys.
 
     Raises:
-        InvalidRequest: the cursor is none that a page gave out, or its key was forgotten.
+        NotFound: the key that the cursor names is none of the account's, or was forgotten.
     """
-    try:
-        found = await service.keys.list(account_id, limit=limit + 1, after=after)
-    except NotFound:
-        raise InvalidRequest(
-            "The cursor is not one that this route gave out; leave it out to begin at the oldest.",
-            code="invalid_parameter",
-            field="cursor",
-        ) from None
+    found = await service.keys.list(account_id, limit=limit + 1, after=after)
     return answer_page("keys", found, limit, key_body, attrgetter("id"))
 
 

@@ -12,7 +12,8 @@ from diffusers import AutoencoderKL
 from diffusers.models.embeddings import IPAdapterPlusImageProjection
 
 from understudy.engines import EngineError, load_engine
-from understudy.engines.checkpoint import choose_device, find_checkpoint, load_pipeline
+from understudy.engines.checkpoint import find_checkpoint, load_pipeline
+from understudy.engines.device import choose_device
 from understudy.engines.sdxl import SdxlEngine
 from understudy.settings import Settings
 

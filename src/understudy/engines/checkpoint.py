@@ -9,22 +9,19 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
-import transformers
 from diffusers import AutoencoderKL, ControlNetModel, StableDiffusionXLControlNetPipeline
 
 from ..pose.drawing import StickStyle
 from ..settings import Settings
 from . import EngineError
 from .detector import PoseDetector
+from .loading import loading
 from .toon_autoencoder import ToonAutoencoder
 from .toon_detector import ToonDetector, ToonPoseModel
 
@@ -109,7 +106,7 @@ def describe_toon(folder: Path, version: str) -> Checkpoint:
     Raises:
         EngineError: it does not tell its likeness floor.
     """
-    with _loading("likeness floor"):
+    with loading("likeness floor"):
         floor = float(json.loads((folder / LIKENESS_FILE).read_text())["floor"])
     place = str(folder)
     return Checkpoint(
@@ -164,45 +161,6 @@ def _sdxl_checkpoint(settings: Settings) -> Checkpoint:
     )
 
 
-def choose_device(wanted: str) -> str:
-    """The torch device for a setting's words: `auto` takes the best that is there.
-
-    Raises:
-        EngineError: the device is not there.
-    """
-    if wanted == "auto":
-        if torch.cuda.is_available():
-            return "cuda"
-        return "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        torch.empty(1, device=wanted)
-    except (RuntimeError, AssertionError):
-        raise EngineError(
-            "The device of UNDERSTUDY_DEVICE is not available here; set it to auto or cpu.",
-            code="engine_load_failed",
-        ) from None
-    return wanted
-
-
-def count_cores(settings: Settings) -> int:
-    """The cores for one worker: those of this process, shared among the workers."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // settings.devices)
-
-
-def prepare_torch(threads: int) -> None:
-    """Choose repeatable kernels, `threads` for each operation, and silence the libraries.
-
-    The libraries' warnings would quote prompts into the log.
-    """
-    torch.set_num_threads(threads)
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.deterministic = True
-    for library in (diffusers.utils.logging, transformers.utils.logging):
-        library.set_verbosity_error()
-        library.disable_progress_bar()
-
-
 def load_pipeline(checkpoint: Checkpoint, device: str) -> StableDiffusionXLControlNetPipeline:
     """Load every part of a checkpoint onto a device, in half precision where that is wise.
 
@@ -214,18 +172,18 @@ def load_pipeline(checkpoint: Checkpoint, device: str) -> StableDiffusionXLContr
     dtype = torch.float16 if half else torch.float32
     parts: dict[str, Any] = {}
     if checkpoint.controlnet is not None:
-        with _loading("ControlNet", "UNDERSTUDY_SDXL_CONTROLNET"):
+        with loading("ControlNet", "UNDERSTUDY_SDXL_CONTROLNET"):
             parts["controlnet"] = _load(ControlNetModel.from_pretrained, checkpoint.controlnet, dtype)
     if checkpoint.vae is not None:
-        with _loading("autoencoder", "UNDERSTUDY_SDXL_VAE"):
+        with loading("autoencoder", "UNDERSTUDY_SDXL_VAE"):
             parts["vae"] = _load(AutoencoderKL.from_pretrained, checkpoint.vae, dtype)
     elif _holds_toon_autoencoder(checkpoint.model):
-        with _loading("autoencoder", "UNDERSTUDY_SDXL_MODEL"):
+        with loading("autoencoder", "UNDERSTUDY_SDXL_MODEL"):
             # A pipeline cannot load a class by itself that is not diffusers' own.
             vae = ToonAutoencoder.from_pretrained(Path(checkpoint.model) / "vae", dtype=dtype)
             # Convolutions on a CPU take half the time so.
             parts["vae"] = vae.to(memory_format=torch.channels_last)
-    with _loading("model", "UNDERSTUDY_SDXL_MODEL"):
+    with loading("model", "UNDERSTUDY_SDXL_MODEL"):
         pipeline = _load(
             StableDiffusionXLControlNetPipeline.from_pretrained,
             checkpoint.model,
@@ -233,7 +191,7 @@ def load_pipeline(checkpoint: Checkpoint, device: str) -> StableDiffusionXLContr
             add_watermarker=False,
             **parts,
         )
-    with _loading("IP-Adapter", "UNDERSTUDY_SDXL_IP_ADAPTER and its subfolder, weights and encoder"):
+    with loading("IP-Adapter", "UNDERSTUDY_SDXL_IP_ADAPTER and its subfolder, weights and encoder"):
         pipeline.load_ip_adapter(
             checkpoint.ip_adapter,
             subfolder=checkpoint.ip_adapter_subfolder,
@@ -255,7 +213,7 @@ def load_detector(checkpoint: Checkpoint) -> PoseDetector | None:
     """
     if checkpoint.detector is None or not Path(checkpoint.detector).is_dir():
         return None
-    with _loading("pose detector"):
+    with loading("pose detector"):
         network = ToonDetector.from_pretrained(checkpoint.detector, dtype=torch.float32)
         return PoseDetector(ToonPoseModel(network))
 
@@ -276,25 +234,3 @@ def _holds_toon_autoencoder(model: str) -> bool:
         return json.loads(config.read_text())["_class_name"] == ToonAutoencoder.__name__
     except (OSError, ValueError, KeyError):
         return False
-
-
-@contextmanager
-def _loading(part: str, setting: str | None = None) -> Iterator[None]:
-    """Whatever fails within is told with the setting to look at; without one it is the installed
-    distribution that is broken."""
-    try:
-        yield
-    except Exception as error:
-        logger.warning("loading the %s failed: %s", part, error, exc_info=error)
-        if isinstance(error, MemoryError | torch.OutOfMemoryError):
-            message = f"There is not enough memory to load the {part}; choose a smaller model or device."
-        elif setting is None:
-            message = (
-                f"The {part} could not be loaded; install understudy-toon anew (the worker's log tells more)."
-            )
-        else:
-            message = (
-                f"The {part} could not be loaded; check that {setting} names a whole folder or hub id "
-                "in the diffusers layout (the worker's log tells more)."
-            )
-        raise EngineError(message, code="engine_load_failed") from error

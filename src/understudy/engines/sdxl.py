@@ -6,9 +6,7 @@ It knows one batch of requests at a time, and nothing of jobs, files or messages
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,26 +18,26 @@ from torch.nn import functional
 
 from ..pose.drawing import draw_skeleton
 from ..settings import Settings
-from . import DrawRequest, DrawResult, EngineError, OnStep
-from .canvas import choose_canvas
+from . import DrawRequest, DrawResult, OnStep
+from .canvas import choose_canvas, resize_picture
 from .checkpoint import (
     Checkpoint,
     Profile,
-    choose_device,
-    count_cores,
     find_checkpoint,
     load_detector,
     load_pipeline,
-    prepare_torch,
 )
 from .cores import Cores
 from .detector import PoseDetector
+from .device import choose_device, count_cores, denormals_flushed, prepare_torch
 from .embeddings import Embeddings, ReferenceEmbedding, TextEmbedding
+from .idle import warn_of_idle_parameters, warn_of_long_text
 from .likeness import score_likeness
-from .preview import Previewer
+from .memory import out_of_memory_explained
+from .noise import seed_noise
+from .preview import Previewer, sketch_latents
 from .replay import ReplayedForward
-
-logger = logging.getLogger(__name__)
+from .watch import AllCancelled, Watch
 
 MOST_TOGETHER = 4
 """The most pictures of one batch, so that no cancel and no other request waits for long."""
@@ -113,8 +111,9 @@ class SdxlEngine:
         """
         first, profile = requests[0], self._profile
         canvas = choose_canvas(first.width, first.height, profile.canvas_pixels, profile.canvas_multiple)
-        watch = _Watch(len(requests), on_step)
-        with _out_of_memory_explained(), _denormals_flushed():
+        watch = Watch(range(len(requests)), on_step)
+        previewer = Previewer(self._posed.scheduler, partial(sketch_latents, self._posed.vae))
+        with out_of_memory_explained(), denormals_flushed():
             self._set_ip_scale(profile.ip_scale if first.ip_scale is None else first.ip_scale)
             pipeline, poses = self._choose_poses(requests, canvas)
             try:
@@ -128,9 +127,9 @@ class SdxlEngine:
                     target_size=profile.told_size,
                     num_inference_steps=first.steps,
                     guidance_scale=first.guidance_scale,
-                    callback_on_step_end=watch.report_steps(pipeline),
+                    callback_on_step_end=watch.report_steps(pipeline, previewer),
                 ).images
-            except _AllCancelled:
+            except AllCancelled:
                 return [None] * len(requests)
         return [
             self._finish(request, picture) if wanted else None
@@ -142,7 +141,7 @@ class SdxlEngine:
 
         Several references are one character: the mean of their identities counts.
         """
-        with _out_of_memory_explained(), _denormals_flushed():
+        with out_of_memory_explained(), denormals_flushed():
             known = [self._embeddings.encode_reference(reference).identity for reference in references]
             drawn = self._embeddings.encode_identity(picture)
         mean = functional.normalize(torch.stack(known).mean(dim=0), dim=0)
@@ -209,88 +208,23 @@ class SdxlEngine:
         }
 
     def _seed_noise(self, requests: Sequence[DrawRequest], canvas: tuple[int, int]) -> dict[str, Any]:
-        """The first latents, and the generators of a scheduler that adds noise on its way.
-
-        torch's generator reads 32 bits of a seed only, so seeds that differ by a multiple of
-        2**32 would draw the same picture; NumPy's reads them all, and gives every device the
-        same noise.
-        """
+        """The first latents, and the generators of a scheduler that adds noise on its way."""
         factor = self._posed.vae_scale_factor
         shape = (1, self._posed.unet.config.in_channels, canvas[1] // factor, canvas[0] // factor)
-        noises, generators = [], []
-        for request in requests:
-            source = numpy.random.default_rng(request.seed)
-            noises.append(torch.from_numpy(source.standard_normal(shape, dtype=numpy.float32)))
-            generators.append(torch.Generator().manual_seed(int(source.integers(2**32))))
-        return {"latents": torch.cat(noises).to(self._posed.unet.dtype), "generator": generators}
+        noises, generators = zip(*(seed_noise(request.seed, shape) for request in requests), strict=True)
+        return {
+            "latents": torch.cat(noises).to(self._posed.unet.dtype),
+            "generator": list(generators),
+        }
 
     def _finish(self, request: DrawRequest, picture: Image.Image) -> DrawResult:
-        size = (request.width, request.height)
-        if picture.size != size:
-            picture = self._resize(picture, size)
-        warnings = [*self._warn_of_idle_parameters(request), *self._warn_of_long_prompts(request)]
+        picture = resize_picture(picture, (request.width, request.height), self._cores)
+        warnings = [*warn_of_idle_parameters(request), *self._warn_of_long_prompts(request)]
         return DrawResult(picture=picture, warnings=warnings)
 
-    def _resize(self, picture: Image.Image, size: tuple[int, int]) -> Image.Image:
-        """The picture at a size, each core making a strip of it: the same pixels as in one piece."""
-        if picture.height % self._cores.count or size[1] % self._cores.count:
-            return picture.resize(size, Image.Resampling.LANCZOS)
-        have, want = picture.height // self._cores.count, size[1] // self._cores.count
-
-        def make_strip(number: int) -> Image.Image:
-            box = (0, number * have, picture.width, (number + 1) * have)
-            return picture.resize((size[0], want), Image.Resampling.LANCZOS, box)
-
-        whole = Image.new(picture.mode, size)
-        strips = self._cores.do([partial(make_strip, number) for number in range(self._cores.count)])
-        for number, strip in enumerate(strips):
-            whole.paste(strip, (0, number * want))
-        return whole
-
-    def _warn_of_idle_parameters(self, request: DrawRequest) -> list[str]:
-        warnings = []
-        if request.negative_prompt and request.guidance_scale <= 1:
-            warnings.append("negative_prompt does not act at guidance_scale 1; raise it to use both.")
-        if request.pose_scale is not None and request.skeleton is None:
-            warnings.append("pose_scale does not act without a pose; give pose, poses or input_image.")
-        return warnings
-
-    def _warn_of_long_prompts(self, request: DrawRequest) -> list[str]:
-        warnings = []
+    def _warn_of_long_prompts(self, request: DrawRequest) -> Iterator[str]:
         for name in ("prompt", "negative_prompt"):
-            count, read = self._embeddings.count_tokens(getattr(request, name))
-            if count > read:
-                warnings.append(
-                    f"The {name} has {count} tokens; the model reads the first {read}, the rest was ignored."
-                )
-        return warnings
-
-
-class _AllCancelled(Exception):
-    """Ends a drawing that nobody waits for any more."""
-
-
-class _Watch:
-    """Tells the steps of a batch, and remembers which of its requests are still wanted."""
-
-    def __init__(self, count: int, on_step: OnStep) -> None:
-        self.wanted = [True] * count
-        self._on_step = on_step
-
-    def report_steps(self, pipeline: Any) -> Callable[..., dict[str, Any]]:
-        previewer = Previewer(pipeline)
-
-        def report(_: Any, index: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-            step, steps = index + 1, pipeline.num_timesteps
-            previews = previewer.show(step, steps, tensors["latents"]) or [None] * len(self.wanted)
-            for number, preview in enumerate(previews):
-                if self.wanted[number]:
-                    self.wanted[number] = self._on_step(number, step, steps, preview)
-            if not any(self.wanted):
-                raise _AllCancelled
-            return tensors
-
-        return report
+            yield from warn_of_long_text(name, *self._embeddings.count_tokens(getattr(request, name)))
 
 
 def _replay_networks(pipeline: StableDiffusionXLControlNetPipeline, cores: Cores) -> None:
@@ -320,38 +254,3 @@ def _choose_batch_size(device: str, profile: Profile) -> int:
         return MOST_TOGETHER if profile.small_networks else 1
     free_bytes, _ = torch.cuda.mem_get_info(device)
     return max(1, min(MOST_TOGETHER, free_bytes // profile.picture_bytes))
-
-
-@contextmanager
-def _denormals_flushed() -> Iterator[None]:
-    """Take denormal numbers for zero, which is much faster; in this thread, and only for now."""
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(False)
-
-
-@contextmanager
-def _out_of_memory_explained() -> Iterator[None]:
-    """Turn every way of running out of memory into one error, and give the device's cache back."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        # torch's CPU allocator and some CUDA libraries raise a plain RuntimeError.
-        words = str(error).lower()
-        ran_out = isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
-            sign in words for sign in ("out of memory", "can't allocate memory", "alloc_failed")
-        )
-        if not ran_out:
-            raise
-        logger.warning("out of memory while drawing")
-    else:
-        return
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    raise EngineError(
-        "There was not enough memory to draw this picture; ask for a smaller width and height, "
-        "or give the engine a larger device.",
-        code="out_of_memory",
-    )

@@ -1,7 +1,7 @@
 # Understudy: every task of a developer, each doing its own set-up in .venv.
 #
 #   make demo     pictures from the embedded model, into demo/
-#   make test     every test
+#   make test     the tests, some ten minutes; make slow has those that take longer
 #   make serve    the service on http://127.0.0.1:8000, its data in data/
 
 PYTHON ?= python3
@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SEGMIND_VERSIONS := 1.1.0 1.3.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test chaos storm lint format bench clean
+.PHONY: help setup demo serve test slow chaos storm lint format bench clean
 
 help:  ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,8 +40,11 @@ demo: setup  ## Draw the same character in five pictures and a contact sheet, in
 serve: setup  ## Run the service on http://127.0.0.1:8000
 	$(BIN)/understudy serve
 
-test: setup  ## Run every test
-	$(BIN)/python -m pytest
+test: setup  ## Run the tests, but for those of make slow
+	$(BIN)/python -m pytest -m "not slow"
+
+slow: setup  ## Run the tests that take longer than ten seconds each
+	$(BIN)/python -m pytest -m slow
 
 chaos: setup  ## Kill the service in every state and at every boundary, for CHAOS_MINUTES=10
 	CHAOS_MINUTES=$(CHAOS_MINUTES) $(BIN)/python -m pytest tests/chaos tests/jobs/test_machine.py --timeout 0 -s

@@ -89,6 +89,7 @@ class Lives:
         return int(passed)
 
 
+@pytest.mark.slow
 async def test_a_service_that_dies_at_every_boundary(
     rounds: Iterator[int], data_dir: Path, mark: str, picture_path: Path, report: Callable[..., None]
 ) -> None:

@@ -219,6 +219,7 @@ async def ask_until(end: asyncio.Event, client: Client) -> None:
         await asyncio.sleep(client.random.uniform(0, 0.05))
 
 
+@pytest.mark.slow
 async def test_a_service_that_dies_in_every_state(
     rounds: Iterator[int], data_dir: Path, mark: str, picture_path: Path, report: Callable[..., None]
 ) -> None:

@@ -427,6 +427,7 @@ def test_variants_are_those_of_the_aims():
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_whole_command_writes_its_report(tmp_path, monkeypatch):
     monkeypatch.setattr(evaluation, "_RESAMPLES", 4)
     monkeypatch.setattr(command, "CANDIDATES", 2)

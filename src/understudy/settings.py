@@ -23,7 +23,9 @@ class Settings(BaseSettings):
         default=None, description="What URLs in answers begin with; else the request's own host."
     )
 
-    engine: Literal["toon", "sdxl", "null"] = Field(default="toon", description="toon, sdxl or null.")
+    engine: Literal["toon", "sdxl", "qwen-edit", "flux2-klein", "null"] = Field(
+        default="toon", description="toon, sdxl, qwen-edit, flux2-klein or null."
+    )
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps.")
     devices: int = Field(default=1, ge=1, description="Worker processes, one for each device.")
     sdxl_model: str = Field(
@@ -41,6 +43,32 @@ class Settings(BaseSettings):
     sdxl_ip_adapter_weights: str = "ip-adapter-plus_sdxl_vit-h.safetensors"
     sdxl_ip_adapter_encoder: str | None = "models/image_encoder"
     sdxl_vae: str | None = "madebyollin/sdxl-vae-fp16-fix"
+    qwen_edit_model: str = Field(
+        default="Qwen/Qwen-Image-Edit-2511",
+        description="Local folder or hub id of a Qwen-Image-Edit checkpoint in the diffusers layout.",
+    )
+    qwen_edit_revision: str | None = Field(
+        default=None, description="Commit, tag or branch of a hub id; else its newest."
+    )
+    qwen_edit_lora: str | None = Field(
+        default=None,
+        description="Local folder or hub id of a Lightning LoRA: a few steps, without guidance.",
+    )
+    qwen_edit_lora_weights: str = "Qwen-Image-Edit-2511-Lightning-4steps-V1.0-bf16.safetensors"
+    qwen_edit_lora_revision: str | None = None
+    qwen_edit_lora_steps: int = Field(
+        default=4, ge=1, le=70, description="Steps that the LoRA was made for; more are not drawn."
+    )
+    flux2_klein_preset: Literal["distilled", "base"] = Field(
+        default="distilled", description="distilled (four steps, no guidance) or base."
+    )
+    flux2_klein_model: str | None = Field(
+        default=None,
+        description="Local folder or hub id of a FLUX.2-klein checkpoint; else the preset's of 4B.",
+    )
+    flux2_klein_revision: str | None = Field(
+        default=None, description="Commit, tag or branch of a hub id; else its newest."
+    )
 
     fetch_allowed_hosts: str = Field(
         default="",

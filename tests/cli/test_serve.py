@@ -55,7 +55,7 @@ def test_a_term_that_would_be_no_rule_is_refused(understudy, tmp_path):
 def test_an_engine_that_there_is_not_is_told_with_those_there_are(understudy):
     done = understudy("serve", "--engine", "oil", status=2)
     assert "--engine" in done.stderr
-    assert "'toon', 'sdxl' or 'null'" in done.stderr
+    assert "'toon', 'sdxl', 'qwen-edit', 'flux2-klein' or 'null'" in done.stderr
     assert done.stderr.count("\n") == 1
     assert "toon|sdxl|null" in understudy("serve", "--help").stdout
 

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy
 import pytest
@@ -13,7 +16,18 @@ from understudy.settings import Settings
 # Read when torch is loaded, which the next import does; `load_engine` sets it for the service.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from .tiny_sdxl import write_checkpoint
+from understudy.engines.checkpoint import find_checkpoint, load_pipeline
+from understudy.engines.editing import EditProfile
+from understudy.engines.flux2_klein import load_flux2_klein
+from understudy.engines.qwen_edit import load_qwen_edit
+from understudy.engines.sdxl import SdxlEngine
+
+from . import tiny_flux2, tiny_qwen, tiny_sdxl
+
+SMALL = EditProfile(
+    canvas_pixels=128 * 128, canvas_multiple=32, pose_pixels=96 * 96, reference_pixels=96 * 96
+)
+"""Canvases on which the tiny engines are quick."""
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -43,7 +57,63 @@ def toon() -> Engine:
 @pytest.fixture(scope="session")
 def sdxl_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """The settings of a tiny checkpoint in the true layout of SDXL."""
-    return write_checkpoint(tmp_path_factory.mktemp("sdxl"))
+    return tiny_sdxl.write_checkpoint(tmp_path_factory.mktemp("sdxl"))
+
+
+@pytest.fixture(scope="session")
+def sdxl(sdxl_settings: Settings) -> SdxlEngine:
+    """The tiny checkpoint, drawing on a canvas of a sixteenth of SDXL's area to be quick."""
+    checkpoint = find_checkpoint(sdxl_settings)
+    profile = replace(checkpoint.profile, canvas_pixels=256 * 256)
+    return SdxlEngine(load_pipeline(checkpoint, "cpu"), profile, "cpu")
+
+
+@pytest.fixture(scope="session")
+def qwen_edit_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """The settings of a tiny checkpoint in the true layout of Qwen-Image-Edit."""
+    return tiny_qwen.write_checkpoint(tmp_path_factory.mktemp("qwen_edit"))
+
+
+@pytest.fixture(scope="session")
+def small_pictures() -> Iterator[None]:
+    """Have Qwen's pipeline read its pictures small; their area is a constant of it."""
+    pipeline = "diffusers.pipelines.qwenimage.pipeline_qwenimage_edit_plus"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(f"{pipeline}.VAE_IMAGE_SIZE", SMALL.reference_pixels)
+        patch.setattr(f"{pipeline}.CONDITION_IMAGE_SIZE", 112 * 112)
+        yield
+
+
+@pytest.fixture(scope="session")
+def qwen_edit(qwen_edit_settings: Settings, small_pictures: None) -> Engine:
+    """The tiny Qwen-Image-Edit, on small canvases."""
+    return load_qwen_edit(qwen_edit_settings, SMALL)
+
+
+@pytest.fixture(scope="session")
+def qwen_edit_fast(qwen_edit_settings: Settings, small_pictures: None) -> Engine:
+    """The same with its LoRA."""
+    lora = Path(qwen_edit_settings.qwen_edit_model).parent / "lora"
+    return load_qwen_edit(qwen_edit_settings.model_copy(update={"qwen_edit_lora": str(lora)}), SMALL)
+
+
+@pytest.fixture(scope="session")
+def flux2_base_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """The settings of a tiny checkpoint in the true layout of FLUX.2-klein's base weights."""
+    return tiny_flux2.write_checkpoint(tmp_path_factory.mktemp("flux2_base"), "base")
+
+
+@pytest.fixture(scope="session")
+def flux2_base(flux2_base_settings: Settings) -> Engine:
+    """The tiny FLUX.2-klein, undistilled, on small canvases."""
+    return load_flux2_klein(flux2_base_settings, SMALL)
+
+
+@pytest.fixture(scope="session")
+def flux2_distilled(tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    """The same as the distilled weights are."""
+    folder = tmp_path_factory.mktemp("flux2_distilled")
+    return load_flux2_klein(tiny_flux2.write_checkpoint(folder, "distilled"), SMALL)
 
 
 @pytest.fixture
@@ -82,6 +152,21 @@ def request_varied(request_of, reference: Image.Image):
         )
 
     return make
+
+
+class Spy:
+    """Stands before a pipeline and keeps what it is called with."""
+
+    def __init__(self, pipeline: Any) -> None:
+        self._pipeline = pipeline
+        self.given: dict[str, Any] = {}
+
+    def __call__(self, **given: Any) -> Any:
+        self.given = given
+        return self._pipeline(**given)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pipeline, name)
 
 
 def measure_psnr(first: Image.Image, second: Image.Image) -> float:

@@ -1,11 +1,13 @@
-"""Real SDXL's layout: a tiny checkpoint on disk, loaded by the production code."""
+"""Real SDXL's layout: a tiny checkpoint on disk, loaded by the production code.
+
+What it has in common with every engine is in test_conformance.py.
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
 import socket
-from dataclasses import replace
 
 import pytest
 from diffusers import AutoencoderKL
@@ -14,7 +16,6 @@ from diffusers.models.embeddings import IPAdapterPlusImageProjection
 from understudy.engines import EngineError, load_engine
 from understudy.engines.checkpoint import find_checkpoint, load_pipeline
 from understudy.engines.device import choose_device
-from understudy.engines.sdxl import SdxlEngine
 from understudy.settings import Settings
 
 from .conftest import measure_psnr
@@ -27,14 +28,6 @@ def go_on(index, step, steps, preview):
 def draw_one(engine, request, on_step=go_on):
     (result,) = engine.draw([request], on_step)
     return result
-
-
-@pytest.fixture(scope="module")
-def sdxl(sdxl_settings) -> SdxlEngine:
-    """The tiny checkpoint, drawing on a canvas of a sixteenth of SDXL's area to be quick."""
-    checkpoint = find_checkpoint(sdxl_settings)
-    profile = replace(checkpoint.profile, canvas_pixels=256 * 256)
-    return SdxlEngine(load_pipeline(checkpoint, "cpu"), profile, "cpu")
 
 
 def test_every_part_comes_from_its_own_place(sdxl_settings):
@@ -55,21 +48,6 @@ def test_it_draws_at_a_megapixel_by_the_settings_alone(sdxl_settings, request_of
     assert (engine.name, engine.version, engine.device) == ("sdxl", "model", "cpu")
     result = draw_one(engine, request_of(posed=False, width=1000, height=700, steps=1), go_on)
     assert result.picture.size == (1000, 700)
-
-
-def test_the_same_request_gives_identical_bytes(sdxl, request_of):
-    first, second = (draw_one(sdxl, request_of(), go_on).picture.tobytes() for _ in range(2))
-    assert first == second
-
-
-@pytest.mark.parametrize(
-    "change",
-    [{"seed": 8}, {"ip_scale": 0.0}, {"pose_scale": 0.0}, {"posed": False}, {"prompt": "a cat"}],
-    ids=lambda change: next(iter(change)),
-)
-def test_every_parameter_counts(sdxl, request_of, change):
-    own = draw_one(sdxl, request_of(), go_on).picture.tobytes()
-    assert draw_one(sdxl, request_of(**change), go_on).picture.tobytes() != own
 
 
 def test_no_pose_leaves_the_controlnet_out(sdxl, request_of):
@@ -106,7 +84,7 @@ def test_likeness_is_from_0_to_1(sdxl, reference, request_of):
     assert 0 <= sdxl.score_likeness([reference], picture) < 1
 
 
-@pytest.mark.parametrize("changes", [{}, {"guidance_scale": 1.0}, {"posed": False}], ids=str)
+@pytest.mark.parametrize("changes", [{"guidance_scale": 1.0}, {"posed": False}], ids=str)
 def test_a_batch_draws_each_picture_as_it_would_be_alone(sdxl, request_varied, changes):
     requests = [request_varied(number, **changes) for number in range(3)]
     together = sdxl.draw(requests, go_on)
@@ -117,24 +95,9 @@ def test_a_batch_draws_each_picture_as_it_would_be_alone(sdxl, request_varied, c
     assert measure_psnr(alone[0].picture, alone[1].picture) < 40
 
 
-def test_cancelling_one_of_a_batch_leaves_the_others(sdxl, request_varied):
-    seen = []
-
-    def cancel_first_at_two(index, step, steps, preview):
-        seen.append((index, step))
-        return (index, step) != (0, 2)
-
-    cancelled, other = sdxl.draw([request_varied(0), request_varied(1)], cancel_first_at_two)
-    assert cancelled is None
-    assert measure_psnr(other.picture, draw_one(sdxl, request_varied(1)).picture) >= 45
-    assert [step for index, step in seen if index == 0] == [1, 2]
-    assert [step for index, step in seen if index == 1] == [1, 2, 3, 4]
-
-
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        ("sdxl_model", "UNDERSTUDY_SDXL_MODEL"),
         ("sdxl_controlnet", "UNDERSTUDY_SDXL_CONTROLNET"),
         ("sdxl_vae", "UNDERSTUDY_SDXL_VAE"),
         ("sdxl_ip_adapter", "UNDERSTUDY_SDXL_IP_ADAPTER"),
@@ -150,18 +113,10 @@ def test_a_missing_folder_is_named_by_its_setting(sdxl_settings, tmp_path, monke
     assert str(tmp_path) not in raised.value.message
 
 
-@pytest.mark.parametrize("broken", ["missing", "cut short", "wrong shapes"])
-def test_bad_weights_are_a_clear_error(sdxl_settings, tmp_path, broken):
+def test_weights_of_other_shapes_are_a_clear_error(sdxl_settings, tmp_path):
     shutil.copytree(sdxl_settings.sdxl_model, tmp_path / "model")
-    unet = tmp_path / "model" / "unet"
-    weights = unet / "diffusion_pytorch_model.safetensors"
-    if broken == "missing":
-        weights.unlink()
-    elif broken == "cut short":
-        weights.write_bytes(weights.read_bytes()[:1000])
-    else:
-        config = json.loads((unet / "config.json").read_text())
-        (unet / "config.json").write_text(json.dumps(config | {"in_channels": 9}))
+    config = tmp_path / "model" / "unet" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"in_channels": 9}))
     settings = sdxl_settings.model_copy(update={"sdxl_model": str(tmp_path / "model")})
     with pytest.raises(EngineError) as raised:
         load_engine(settings)
@@ -175,7 +130,7 @@ def test_a_device_that_is_not_there_is_a_clear_error():
 
 
 def test_an_unknown_engine_is_no_setting():
-    with pytest.raises(ValueError, match="'toon', 'sdxl' or 'null'"):
+    with pytest.raises(ValueError, match="'toon', 'sdxl', 'qwen-edit', 'flux2-klein' or 'null'"):
         Settings(engine="crayon")
 
 

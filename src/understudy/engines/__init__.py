@@ -106,6 +106,14 @@ def load_engine(settings: Settings) -> Engine:
         from .null import NullEngine
 
         return NullEngine()
+    if settings.engine == "qwen-edit":
+        from .qwen_edit import load_qwen_edit
+
+        return load_qwen_edit(settings)
+    if settings.engine == "flux2-klein":
+        from .flux2_klein import load_flux2_klein
+
+        return load_flux2_klein(settings)
     from .sdxl import load_sdxl
 
     return load_sdxl(settings)

@@ -61,11 +61,20 @@ def test_a_ledger_that_does_not_add_up_is_found(understudy, tmp_path):
 
 def test_a_key_is_made_with_scopes_models_an_end_and_limits(understudy, tmp_path):
     understudy(
-        *("keys", "create", "--data-dir", tmp_path, "--scopes", "read, admin", "--models", "a,b"),
+        *(
+            "keys",
+            "create",
+            "--data-dir",
+            tmp_path,
+            "--scopes",
+            "read, admin",
+            "--models",
+            "understudy-toon,understudy-sdxl",
+        ),
         *("--expires-in-days", "2", "--submits-per-minute", "5", "--concurrent-jobs", "0"),
     )
     (key,) = json.loads(understudy("keys", "list", "--json", "--data-dir", tmp_path).stdout)
-    assert (key["scopes"], key["models"]) == (["read", "admin"], ["a", "b"])
+    assert (key["scopes"], key["models"]) == (["read", "admin"], ["understudy-toon", "understudy-sdxl"])
     assert (key["submits_per_minute"], key["concurrent_jobs"]) == (5, 0)
     assert 2 * 86400 - 60 < key["expires_at"] - key["created_at"] < 2 * 86400 + 60
     assert "expires" in understudy("keys", "list", "--data-dir", tmp_path).stdout

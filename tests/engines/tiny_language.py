@@ -36,11 +36,6 @@ def make_tokenizer() -> Qwen2Tokenizer:
     )
 
 
-def count_words(tokenizer: Qwen2Tokenizer) -> int:
-    """The size of the vocabulary, marks included."""
-    return len(tokenizer)
-
-
 def _list_bytes() -> list[str]:
     """The 256 symbols that byte-level BPE writes bytes with: printable ones as they are."""
     printable = {*range(33, 127), *range(161, 173), *range(174, 256)}

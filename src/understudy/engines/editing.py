@@ -23,7 +23,7 @@ from ..pose.drawing import draw_skeleton
 from . import DrawRequest, DrawResult, OnStep
 from .canvas import choose_canvas, fit_picture, pad_picture, resize_picture
 from .detector import PoseDetector
-from .device import denormals_flushed
+from .device import torch_for_drawing
 from .idle import warn_of_idle_parameters
 from .loading import loading
 from .memory import out_of_memory_explained
@@ -77,6 +77,7 @@ class EditEngine(ABC):
         self.device = device
         self._pipeline = pipeline
         self._profile = profile
+        self._threads = torch.get_num_threads()
 
     def draw(self, requests: Sequence[DrawRequest], on_step: OnStep) -> list[DrawResult | None]:
         """Draw pictures at the model's own size, one after another, and bring them to the asked one.
@@ -96,7 +97,7 @@ class EditEngine(ABC):
         noise, generator = seed_noise(request.seed, self._shape_noise(canvas))
         watch = Watch([number], on_step)
         previewer = Previewer(self._pipeline.scheduler, partial(self._sketch, canvas))
-        with out_of_memory_explained(), denormals_flushed():
+        with out_of_memory_explained(), torch_for_drawing(self._threads):
             try:
                 picture = self._pipeline(
                     **self._guide(request),

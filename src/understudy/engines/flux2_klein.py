@@ -42,7 +42,7 @@ def load_flux2_klein(settings: Settings, profile: EditProfile = PROFILE) -> Flux
         Flux2KleinPipeline,
         preset,
         device,
-        "UNDERSTUDY_FLUX2_KLEIN_MODEL",
+        "UNDERSTUDY_FLUX2_KLEIN_MODEL (with its revision)",
         revision=settings.flux2_klein_revision or None,
     )
     if pipeline.config.is_distilled == preset.guided:

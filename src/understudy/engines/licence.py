@@ -31,8 +31,8 @@ FLUX_NON_COMMERCIAL = Licence(
     commercial_use=False,
     needs_acceptance=True,
 )
-UNKNOWN = Licence(name="unknown", url="", commercial_use=False, needs_acceptance=True)
-"""Of weights that are not in the list, those of a folder among them: who has them knows."""
+UNKNOWN = Licence(name="unknown", url="", commercial_use=False, needs_acceptance=False)
+"""Of weights that are not in the list, those of a folder among them: who named them knows."""
 
 LICENCES = {
     "Qwen/Qwen-Image-Edit-2509": APACHE,

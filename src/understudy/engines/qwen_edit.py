@@ -48,7 +48,7 @@ def load_qwen_edit(settings: Settings, profile: EditProfile = PROFILE) -> QwenEd
     device = choose_device(settings.device)
     prepare_torch(count_cores(settings))
     preset = choose_qwen_edit(settings)
-    setting = "UNDERSTUDY_QWEN_EDIT_MODEL"
+    setting = "UNDERSTUDY_QWEN_EDIT_MODEL (with its revision)"
     revision = settings.qwen_edit_revision or None
     with loading("processor", setting):
         processor = PictureProcessor.from_pretrained(preset.model, subfolder="processor", revision=revision)

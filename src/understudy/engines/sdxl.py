@@ -29,7 +29,7 @@ from .checkpoint import (
 )
 from .cores import Cores
 from .detector import PoseDetector
-from .device import choose_device, count_cores, denormals_flushed, prepare_torch
+from .device import choose_device, count_cores, prepare_torch, torch_for_drawing
 from .embeddings import Embeddings, ReferenceEmbedding, TextEmbedding
 from .idle import warn_of_idle_parameters, warn_of_long_text
 from .likeness import score_likeness
@@ -78,6 +78,7 @@ class SdxlEngine:
     ) -> None:
         """`cores` do at the same time what nothing else divides among them."""
         self._cores = cores or Cores(1)
+        self._threads = torch.get_num_threads()
         self.detector = detector
         self.name = profile.name
         self.version = profile.version
@@ -113,7 +114,7 @@ class SdxlEngine:
         canvas = choose_canvas(first.width, first.height, profile.canvas_pixels, profile.canvas_multiple)
         watch = Watch(range(len(requests)), on_step)
         previewer = Previewer(self._posed.scheduler, partial(sketch_latents, self._posed.vae))
-        with out_of_memory_explained(), denormals_flushed():
+        with out_of_memory_explained(), torch_for_drawing(self._threads):
             self._set_ip_scale(profile.ip_scale if first.ip_scale is None else first.ip_scale)
             pipeline, poses = self._choose_poses(requests, canvas)
             try:
@@ -141,7 +142,7 @@ class SdxlEngine:
 
         Several references are one character: the mean of their identities counts.
         """
-        with out_of_memory_explained(), denormals_flushed():
+        with out_of_memory_explained(), torch_for_drawing(self._threads):
             known = [self._embeddings.encode_reference(reference).identity for reference in references]
             drawn = self._embeddings.encode_identity(picture)
         mean = functional.normalize(torch.stack(known).mean(dim=0), dim=0)

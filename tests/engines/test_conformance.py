@@ -17,6 +17,7 @@ import numpy
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from understudy.engines import DrawRequest, DrawResult, Engine, EngineError, load_engine
 from understudy.settings import Settings
@@ -228,6 +229,7 @@ def failing(subject: Subject, fail: Callable[[], object]) -> Iterator[None]:
         ("qwen_edit_settings", "qwen_edit_model", "transformer"),
         ("qwen_edit_settings", "qwen_edit_model", "text_encoder"),
         ("flux2_base_settings", "flux2_klein_model", "transformer"),
+        ("flux2_base_settings", "flux2_klein_model", "text_encoder"),
     ],
     ids=lambda given: "-".join(given[1:]),
 )
@@ -241,13 +243,17 @@ def broken(request, tmp_path) -> tuple[Settings, str, Path]:
     return settings.model_copy(update={setting: str(copy)}), setting, weights
 
 
-@pytest.mark.parametrize("how", ["missing", "cut short"])
+@pytest.mark.parametrize("how", ["missing", "cut short", "incomplete"])
 def test_bad_weights_are_a_clear_error(broken, how):
     settings, setting, weights = broken
     if how == "missing":
         weights.unlink()
-    else:
+    elif how == "cut short":
         weights.write_bytes(weights.read_bytes()[:1000])
+    else:
+        tensors = load_file(weights)
+        del tensors[min(name for name in tensors if "block" in name or "layers" in name)]
+        save_file(tensors, weights, metadata={"format": "pt"})
     assert_setting_is_named(settings, setting)
 
 

@@ -191,6 +191,8 @@ def load_pipeline(checkpoint: Checkpoint, device: str) -> StableDiffusionXLContr
             add_watermarker=False,
             **parts,
         )
+        # That a file had not everything is found out here.
+        pipeline.to(device)
     with loading("IP-Adapter", "UNDERSTUDY_SDXL_IP_ADAPTER and its subfolder, weights and encoder"):
         pipeline.load_ip_adapter(
             checkpoint.ip_adapter,

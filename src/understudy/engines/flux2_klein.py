@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from diffusers import Flux2KleinPipeline
+from transformers import Qwen3ForCausalLM
 
 from ..settings import Settings
 from . import DrawRequest, EngineError
@@ -40,10 +41,11 @@ def load_flux2_klein(settings: Settings, profile: EditProfile = PROFILE) -> Flux
     preset = choose_flux2_klein(settings)
     pipeline = load_edit_pipeline(
         Flux2KleinPipeline,
+        Qwen3ForCausalLM,
         preset,
+        settings.flux2_klein_revision or None,
         device,
         "UNDERSTUDY_FLUX2_KLEIN_MODEL (with its revision)",
-        revision=settings.flux2_klein_revision or None,
     )
     if pipeline.config.is_distilled == preset.guided:
         kind = "distilled" if pipeline.config.is_distilled else "base"

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, QwenImageEditPlusPipeline
-from transformers import PreTrainedTokenizerBase, Qwen2VLProcessor
+from transformers import PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration, Qwen2VLProcessor
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.processing_utils import ProcessorMixin
 
@@ -53,7 +53,13 @@ def load_qwen_edit(settings: Settings, profile: EditProfile = PROFILE) -> QwenEd
     with loading("processor", setting):
         processor = PictureProcessor.from_pretrained(preset.model, subfolder="processor", revision=revision)
     pipeline = load_edit_pipeline(
-        QwenImageEditPlusPipeline, preset, device, setting, revision=revision, processor=processor
+        QwenImageEditPlusPipeline,
+        Qwen2_5_VLForConditionalGeneration,
+        preset,
+        revision,
+        device,
+        setting,
+        processor=processor,
     )
     if settings.qwen_edit_lora:
         with loading("LoRA", "UNDERSTUDY_QWEN_EDIT_LORA (with its weights and revision)"):

@@ -154,6 +154,23 @@ async def test_a_holder_that_lost_its_lease_changes_nothing(store, files, key, s
     assert (await store.get(new.id)).attempts == 0
 
 
+async def test_the_holder_of_a_job_that_was_deleted_changes_nothing_of_a_later_one(
+    store, key, other_key, submit
+):
+    first = await submit(key)
+    stale = await claim(store, LEASE)
+    assert await store.cancel(first.id, key.account_id)
+    assert await store.delete(first.id, key.account_id)
+    second = await submit(other_key)
+    held = await claim(store, LEASE)
+    assert (held.id, held.token) == (second.id, stale.token)
+    assert not await complete(store, stale)
+    assert not await store.fail(stale, code="engine_error", error="It failed.")
+    assert not await store.begin(stale)
+    assert stale.id not in await store.extend_leases([stale], LEASE)
+    assert await complete(store, held)
+
+
 async def test_a_lease_that_ran_out_is_freed_without_an_attempt(store, key, submit):
     await submit(key)
     held = await claim(store, 0.01)

@@ -115,8 +115,10 @@ claim = (
     .returning(*jobs.c)
 )
 
+# SQLite gives a new row the number of the last one where that was deleted: the id tells them apart.
 _held = update(jobs).where(
     jobs.c.sequence == bindparam("held_sequence"),
+    jobs.c.id == bindparam("held_id"),
     jobs.c.token == bindparam("held_token"),
     jobs.c.lease_expires_at.is_not(None),
 )

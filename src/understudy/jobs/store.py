@@ -472,9 +472,9 @@ class Store:
             self._publish(job_id)
 
 
-def _holder(job: Job) -> dict[str, int]:
+def _holder(job: Job) -> dict[str, Any]:
     """Who may change a job: the one with the token that its lease came with."""
-    return {"held_sequence": job.sequence, "held_token": job.token}
+    return {"held_sequence": job.sequence, "held_id": job.id, "held_token": job.token}
 
 
 def _job(row: Any) -> Job:

@@ -127,10 +127,12 @@ def read_address(service: subprocess.Popen[str]) -> tuple[str, str]:
 
 def follow(job: Job, name: str, folder: Path) -> dict:
     """Show a job's progress to its end and save its picture; the full result."""
-    with JobProgress(f"{name:8}", keep=True) as progress:
-        progress.follow(job.events())
+    with JobProgress() as progress:
+        for snapshot in job.events():
+            progress.show(snapshot)
     result = job.wait()
     job.save(folder / file_name(name))
+    console.print(f"{name:8} is drawn.")
     return result
 
 

@@ -36,7 +36,6 @@ STRIDE = 5
 """In the short run every so many of them is refused; `make chaos` tries each."""
 
 
-@pytest.mark.slow
 async def test_a_disk_that_is_full_at_every_write(
     rounds: Iterator[int], data_dir: Path, mark: str, picture_path: Path, report: Callable[..., None]
 ) -> None:

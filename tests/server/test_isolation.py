@@ -264,7 +264,6 @@ def fill_form(words: str) -> dict[str, Any]:
     }
 
 
-@pytest.mark.slow
 def test_two_accounts_see_nothing_of_each_other(billing_service, admin, operations):
     machine = type("Machine", (TwoAccounts,), {})
     with receive() as receiver, open_client(billing_service) as first:

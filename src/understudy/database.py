@@ -97,6 +97,11 @@ class Recent(Generic[T]):
             self._rows[name] = (now, row)
         return row
 
+    def correct(self, name: str, row: T) -> None:
+        """What a remembered row has become; it is not remembered for longer."""
+        if name in self._rows:
+            self._rows[name] = (self._rows[name][0], row)
+
     def forget(self, name: str) -> None:
         """Ask for a name anew."""
         self._rows.pop(name, None)

@@ -137,13 +137,16 @@ class Store:
             return Submitted(replace(unplaced, sequence=row.sequence, turn=row.turn), allowance)
 
         try:
-            return await self.database.write(
+            submitted = await self.database.write(
                 lambda c: carry_out_once(c, once, 200, put_in_queue, lambda _: answer or {}),
                 lambda _: self._publish(new.id, queue=True),
             )
         except (RateLimited, InsufficientCredits):
             self._foreseen.forget(new.key_id)
             raise
+        if submitted.allowance is not None:
+            self._foreseen.correct(new.key_id, submitted.allowance.to_headers())
+        return submitted
 
     async def foresee(
         self, account_id: str, key_id: str, queue_limit: int, limits: Limits, least_price: int

@@ -144,8 +144,11 @@ class Store:
         except (RateLimited, InsufficientCredits):
             self._foreseen.forget(new.key_id)
             raise
-        if submitted.allowance is not None:
-            self._foreseen.correct(new.key_id, submitted.allowance.to_headers())
+        left = submitted.allowance
+        if left is not None and left.remaining:
+            self._foreseen.correct(new.key_id, left.to_headers())
+        elif left is not None:
+            self._foreseen.forget(new.key_id)
         return submitted
 
     async def foresee(

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from bench import Bench, open_bench
+from dispatched import Bench, open_bench
 
 from understudy.accounts.keys import Key, KeyStore
 from understudy.accounts.limits import UNLIMITED, Limits

@@ -9,7 +9,7 @@ import signal
 import socket
 import threading
 
-from bench import open_bench, submit_to_a_stopped_worker, until
+from dispatched import open_bench, submit_to_a_stopped_worker, until
 from sqlalchemy.exc import OperationalError
 
 from picture_host import serve_picture

@@ -11,7 +11,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from bench import Bench, open_bench
+from dispatched import Bench, open_bench
 
 from understudy.jobs.files import StoredFile
 from understudy.jobs.job import Job

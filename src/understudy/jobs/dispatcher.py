@@ -352,11 +352,11 @@ class Dispatcher:
         until = time.time() + min(self._settings.file_ttl_seconds, self._settings.history_ttl_seconds)
         for write in held.writes:
             await write
-        await _settle(held)
+        await held.settle()
         kept = {image["file_name"] for image in held.images}
         completed = await self._store.complete(
             held.job,
-            images=[_without_preview(image) for image in held.images],
+            images=held.list_images(),
             inference_seconds=held.inference_seconds,
             warnings=held.warnings,
             outputs=[replace(file, expires_at=until) for file in held.unrecorded if file.name in kept],
@@ -410,7 +410,7 @@ class Dispatcher:
 
     async def _give_back(self, held: HeldJob, *, count_attempt: bool = False) -> None:
         """Put a job back in the queue; if not even that can be written, its lease runs out."""
-        await _settle(held)
+        await held.settle()
         if not held.lost:
             with contextlib.suppress(DBAPIError):
                 await self._store.release(held.job, count_attempt=count_attempt)
@@ -422,7 +422,7 @@ class Dispatcher:
             del self._held[held.job.id]
         if not comes_again:
             self._suspects.discard(held.job.id)
-        await _settle(held)
+        await held.settle()
         try:
             await delete_rowless(self._files, self._blobs, held.names)
         except (OSError, DBAPIError):
@@ -479,22 +479,11 @@ class Dispatcher:
             log.error("progress_not_written", exc_info=error)
 
 
-async def _settle(held: HeldJob) -> None:
-    """Wait until what is being written of a job's pictures is written, or is known not to be."""
-    await asyncio.gather(*held.writes, return_exceptions=True)
-    if held.recording is not None:
-        await asyncio.wait({held.recording})
-
-
 def _list_refused(job: Job, failure: TaskFailed) -> list[str]:
     """The files in the parameter whose picture is blocked."""
     if failure.code != ContentBlocked.default_code or failure.field not in job.inputs:
         return []
     return list_files(job.inputs[failure.field])
-
-
-def _without_preview(image: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in image.items() if name != "preview"}
 
 
 def _log_end(held: HeldJob, status: str, **facts: Any) -> None:

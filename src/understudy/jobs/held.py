@@ -98,6 +98,16 @@ class HeldJob:
         told = [*self.job.warnings, *self.warnings]
         self.warnings += [warning for warning in drawn.warnings if warning not in told]
 
+    def list_images(self) -> list[dict[str, Any]]:
+        """The pictures as the completed job's row tells them: their previews end with it."""
+        return [{name: value for name, value in image.items() if name != "preview"} for image in self.images]
+
+    async def settle(self) -> None:
+        """Wait until what is being written of its pictures is written, or is known not to be."""
+        await asyncio.gather(*self.writes, return_exceptions=True)
+        if self.recording is not None:
+            await asyncio.wait({self.recording})
+
     def agrees_with(self, other: HeldJob) -> bool:
         """Whether both are a single task and may be drawn in one batch."""
         return len(self.tasks) == len(other.tasks) == 1 and self._shape() == other._shape()

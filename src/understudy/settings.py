@@ -28,6 +28,12 @@ class Settings(BaseSettings):
     )
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps.")
     devices: int = Field(default=1, ge=1, description="Worker processes, one for each device.")
+    memory_profile: Literal["auto", "full", "quantised", "offload"] = Field(
+        default="auto", description="How weights are laid out on a GPU; auto: by the memory it has free."
+    )
+    compile: Literal["auto", "on", "off"] = Field(
+        default="auto", description="Compile the networks; auto: on a GPU that holds them whole."
+    )
     sdxl_model: str = Field(
         default="stabilityai/stable-diffusion-xl-base-1.0",
         description="Local folder or hub id of an SDXL checkpoint in the diffusers layout.",

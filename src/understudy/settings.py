@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BeforeValidator, Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 # As `to_environment` tells a child of None.
 _EMPTY_IS_NONE = BeforeValidator(lambda value: None if value == "" else value)
+
+EngineName = Literal["toon", "sdxl", "qwen-edit", "flux2-klein", "null"]
 
 
 class Settings(BaseSettings):
@@ -23,8 +25,16 @@ class Settings(BaseSettings):
         default=None, description="What URLs in answers begin with; else the request's own host."
     )
 
-    engine: Literal["toon", "sdxl", "qwen-edit", "flux2-klein", "null"] = Field(
-        default="toon", description="toon, sdxl, qwen-edit, flux2-klein or null."
+    engine: EngineName = Field(default="toon", description="toon, sdxl, qwen-edit, flux2-klein or null.")
+    engines: str = Field(
+        default="", description="Comma-separated further engines, each served under its own slug."
+    )
+    resident_engines: int = Field(
+        default=1, ge=1, description="Engines that a worker keeps loaded; the least recently used leaves."
+    )
+    accepted_licences: str = Field(
+        default="",
+        description="Comma-separated licences, or hub ids of weights, whose restrictions are accepted.",
     )
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps.")
     devices: int = Field(default=1, ge=1, description="Worker processes, one for each device.")
@@ -38,23 +48,31 @@ class Settings(BaseSettings):
         default="stabilityai/stable-diffusion-xl-base-1.0",
         description="Local folder or hub id of an SDXL checkpoint in the diffusers layout.",
     )
+    sdxl_revision: str | None = Field(
+        default=None,
+        description="Commit, tag or branch of a hub id; else the pinned commit, or main as fetched.",
+    )
     sdxl_controlnet: str = Field(
         default="xinsir/controlnet-openpose-sdxl-1.0",
         description="Local folder or hub id of an OpenPose ControlNet for SDXL.",
     )
+    sdxl_controlnet_revision: str | None = None
     sdxl_ip_adapter: str = Field(
         default="h94/IP-Adapter", description="Local folder or hub id that holds the IP-Adapter."
     )
+    sdxl_ip_adapter_revision: str | None = None
     sdxl_ip_adapter_subfolder: str = "sdxl_models"
     sdxl_ip_adapter_weights: str = "ip-adapter-plus_sdxl_vit-h.safetensors"
     sdxl_ip_adapter_encoder: str | None = "models/image_encoder"
     sdxl_vae: str | None = "madebyollin/sdxl-vae-fp16-fix"
+    sdxl_vae_revision: str | None = None
     qwen_edit_model: str = Field(
         default="Qwen/Qwen-Image-Edit-2511",
         description="Local folder or hub id of a Qwen-Image-Edit checkpoint in the diffusers layout.",
     )
     qwen_edit_revision: str | None = Field(
-        default=None, description="Commit, tag or branch of a hub id; else its newest."
+        default=None,
+        description="Commit, tag or branch of a hub id; else the pinned commit, or main as fetched.",
     )
     qwen_edit_lora: str | None = Field(
         default=None,
@@ -73,7 +91,8 @@ class Settings(BaseSettings):
         description="Local folder or hub id of a FLUX.2-klein checkpoint; else the preset's of 4B.",
     )
     flux2_klein_revision: str | None = Field(
-        default=None, description="Commit, tag or branch of a hub id; else its newest."
+        default=None,
+        description="Commit, tag or branch of a hub id; else the pinned commit, or main as fetched.",
     )
 
     fetch_allowed_hosts: str = Field(
@@ -100,6 +119,7 @@ class Settings(BaseSettings):
         default="Falconsai/nsfw_image_detection",
         description="Local folder or hub id of an image classifier that transformers loads.",
     )
+    classifier_revision: str | None = None
     classifier_labels: str = Field(
         default="nsfw", description="Comma-separated labels of the classifier that are blocked."
     )
@@ -173,11 +193,19 @@ class Settings(BaseSettings):
         default=20, gt=1, description="A step this many times slower than the slowest is a hang."
     )
 
+    @field_validator("engines")
+    @classmethod
+    def _check_engines(cls, engines: str) -> str:
+        for name in _split(engines):
+            if name not in get_args(EngineName):
+                raise ValueError(f"There is no engine {name!r}; there are {', '.join(get_args(EngineName))}")
+        return engines
+
     @field_validator("block_terms")
     @classmethod
     def _check_terms(cls, terms: str) -> str:
         """A term that reads as nothing would be no rule, and nobody would know."""
-        for rule in filter(None, map(str.strip, terms.split(","))):
+        for rule in _split(terms):
             for term in rule.split("+"):
                 if not any(map(str.isalnum, term)):
                     raise ValueError(
@@ -189,7 +217,22 @@ class Settings(BaseSettings):
     @property
     def allowed_hosts(self) -> frozenset[str]:
         """`fetch_allowed_hosts` as a set of lower-case `host` and `host:port`."""
-        return frozenset(host.strip().lower() for host in self.fetch_allowed_hosts.split(",") if host.strip())
+        return frozenset(_split(self.fetch_allowed_hosts.lower()))
+
+    @property
+    def served_engines(self) -> tuple[str, ...]:
+        """Every engine that is served, `engine` first, each once."""
+        return tuple(dict.fromkeys([self.engine, *_split(self.engines)]))
+
+    @property
+    def accepted(self) -> frozenset[str]:
+        """`accepted_licences` as a set of lower-case names."""
+        return frozenset(_split(self.accepted_licences.lower()))
+
+    def lead_with(self, engine: str) -> Settings:
+        """The same with another of the served engines as the first."""
+        others = [name for name in self.served_engines if name != engine]
+        return self.model_copy(update={"engine": engine, "engines": ",".join(others)})
 
     def to_environment(self) -> dict[str, str]:
         """These settings as environment variables, for a child process; None is the empty text."""
@@ -217,3 +260,8 @@ class Settings(BaseSettings):
         return self.model_copy(
             update={name: value for name, value in decided.items() if getattr(self, name) in (None, "auto")}
         )
+
+
+def _split(text: str) -> list[str]:
+    """What stands between commas."""
+    return [part.strip() for part in text.split(",") if part.strip()]

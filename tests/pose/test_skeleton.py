@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from understudy.pose import (
     KEYPOINT_NAMES,
     LIMBS,
+    find_face,
+    find_head,
     find_pose,
     fit_skeleton,
     list_poses,
@@ -198,3 +200,26 @@ def test_every_named_pose_has_a_torso_and_lies_within_the_picture():
         assert visible_keypoints(pose.keypoints)[[1, 8, 11]].all(), pose.name
         assert (pose.keypoints[:, :2] >= 0).all(), pose.name
         assert (pose.keypoints[:, :2] <= 1).all(), pose.name
+
+
+def test_a_face_is_a_square_around_the_head_with_its_margin():
+    body = scale_to_canvas(find_pose("t_pose").keypoints, 1000, 1000)
+    x, y, radius = find_head(body)
+    reach = 1.25 * radius
+    expected = (x - reach, y - reach, x + reach, y + reach)
+    assert np.allclose(find_face(body, 1000, 1000, margin=0.25), expected, atol=0.51)
+
+
+def test_a_face_ends_where_its_picture_does():
+    body = scale_to_canvas(find_pose("t_pose").keypoints, 1000, 1000)
+    left, top, right, bottom = find_face(body, 1000, 1000)
+    shift = np.array([(left + right) / 2, (top + bottom) / 2, 0])
+    assert find_face(body - shift, 1000, 1000) == (0, 0, (right - left) // 2, (bottom - top) // 2)
+    assert find_face(body + np.array([2000, 0, 0]), 1000, 1000) is None
+
+
+def test_who_is_seen_from_behind_shows_no_face():
+    behind = scale_to_canvas(find_pose("back_view").keypoints, 1000, 1000)
+    assert find_head(behind) is not None
+    assert find_face(behind, 1000, 1000) is None
+    assert find_face(np.zeros((18, 3)), 1000, 1000) is None

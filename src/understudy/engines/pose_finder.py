@@ -10,7 +10,7 @@ from PIL import Image
 
 from ..pose.reading import read_skeleton
 from ..pose.scores import score_pck
-from ..pose.skeleton import Skeleton, visible_keypoints
+from ..pose.skeleton import Skeleton, find_face, visible_keypoints
 from . import EngineError
 from .detector import PoseDetector, is_detector_installed, load_detector
 
@@ -38,6 +38,17 @@ class PoseFinder:
             skeleton = read_skeleton(picture)
             self._last = (digest, self._detect(picture) if skeleton is None else skeleton)
         return self._last[1]
+
+    def find_face(self, picture: Image.Image, margin: float = 0.3) -> tuple[int, int, int, int] | None:
+        """The square around the largest person's face: left, top, right, bottom in pixels of the picture.
+
+        `margin` is added on each side, in radii of the head. None when no face shows, or no detector
+        is there that works: what needs a face does without.
+        """
+        try:
+            return find_face(self._detect(picture), *picture.size, margin)
+        except EngineError:
+            return None
 
     def can_score(self, wanted: Skeleton | None) -> bool:
         """Whether there is a pose to compare with, and a detector to look with."""

@@ -60,6 +60,7 @@ MIRRORED = (0, 1, 5, 6, 7, 2, 3, 4, 11, 12, 13, 8, 9, 10, 15, 14, 17, 16)
 
 NOSE, NECK = 0, 1
 SHOULDERS, HIPS, KNEES, ANKLES = (2, 5), (8, 11), (9, 12), (10, 13)
+EYES = (14, 15)
 FACE = (0, 14, 15, 16, 17)
 
 _TWIN_LIMBS = tuple(
@@ -135,6 +136,25 @@ def find_head(keypoints: Skeleton) -> tuple[float, float, float] | None:
     else:
         radius = float(np.hypot(*np.ptp(keypoints[face, :2], axis=0)))
     return float(x), float(y), radius
+
+
+def find_face(
+    keypoints: Skeleton, width: int, height: int, margin: float = 0.3
+) -> tuple[int, int, int, int] | None:
+    """The square around the face, as far as a picture of `width` x `height` pixels has it.
+
+    Left, top, right, bottom in whole pixels; `margin` is added on each side, in radii of the head
+    (`find_head`). None when no face shows: neither nose nor eye is seen, or they lie outside.
+    """
+    visible = visible_keypoints(keypoints)
+    head = find_head(keypoints)
+    if head is None or not visible[[NOSE, *EYES]].any():
+        return None
+    x, y, radius = head
+    reach = (1 + margin) * radius
+    left, right = (round(min(max(edge, 0), width)) for edge in (x - reach, x + reach))
+    top, bottom = (round(min(max(edge, 0), height)) for edge in (y - reach, y + reach))
+    return (left, top, right, bottom) if left < right and top < bottom else None
 
 
 def measure_body(keypoints: Skeleton) -> tuple[float, float, float, float]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, NamedTuple, get_args
 
 from pydantic import BeforeValidator, Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -12,7 +13,22 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 # As `to_environment` tells a child of None.
 _EMPTY_IS_NONE = BeforeValidator(lambda value: None if value == "" else value)
 
+_SDXL_PRESET_LORAS = {
+    "hyper": "ByteDance/Hyper-SD/Hyper-SDXL-8steps-CFG-lora.safetensors",
+    "lightning": "ByteDance/SDXL-Lightning/sdxl_lightning_8step_lora.safetensors",
+}
+
 EngineName = Literal["toon", "sdxl", "qwen-edit", "flux2-klein", "null"]
+
+
+class Lora(NamedTuple):
+    """A LoRA that a setting names: a place (a file, a folder or a hub id), the file in it where one is
+    named, and the weight with which it acts."""
+
+    setting: str
+    place: str
+    file: str | None
+    weight: float
 
 
 class Settings(BaseSettings):
@@ -64,7 +80,26 @@ class Settings(BaseSettings):
     sdxl_ip_adapter_subfolder: str = "sdxl_models"
     sdxl_ip_adapter_weights: str = "ip-adapter-plus_sdxl_vit-h.safetensors"
     sdxl_ip_adapter_encoder: str | None = "models/image_encoder"
+    sdxl_ip_adapter_face_weights: str | None = Field(
+        default="ip-adapter-plus-face_sdxl_vit-h.safetensors",
+        description="Weights beside them for the reference's face, where one is found; empty for none.",
+    )
     sdxl_vae: str | None = "madebyollin/sdxl-vae-fp16-fix"
+    sdxl_preset: Literal["quality", "hyper", "lightning"] = Field(
+        default="quality",
+        description="quality, hyper (8 steps with guidance) or lightning (8 steps without).",
+    )
+    sdxl_preset_lora: str | None = Field(
+        default=None,
+        description="LoRA of the preset hyper or lightning from another place, as in sdxl_loras.",
+    )
+    sdxl_loras: str = Field(
+        default="",
+        description="Comma-separated LoRAs: a file, a folder, a hub id or hub id/file; @0.8 is a weight.",
+    )
+    sdxl_face_pass: bool = Field(
+        default=False, description="Draw faces that are small anew, larger; of toon and sdxl."
+    )
     sdxl_vae_revision: str | None = None
     qwen_edit_model: str = Field(
         default="Qwen/Qwen-Image-Edit-2511",
@@ -214,6 +249,15 @@ class Settings(BaseSettings):
                     )
         return terms
 
+    @field_validator("sdxl_preset_lora", "sdxl_loras")
+    @classmethod
+    def _check_loras(cls, loras: str | None) -> str | None:
+        """One that names no place would only be found out when the engine is loaded."""
+        for text in _split(loras or ""):
+            if not _read_lora("", text).place.strip("/"):
+                raise ValueError(f"The LoRA {text!r} names no place; write a file, a folder or a hub id")
+        return loras
+
     @property
     def allowed_hosts(self) -> frozenset[str]:
         """`fetch_allowed_hosts` as a set of lower-case `host` and `host:port`."""
@@ -228,6 +272,15 @@ class Settings(BaseSettings):
     def accepted(self) -> frozenset[str]:
         """`accepted_licences` as a set of lower-case names."""
         return frozenset(_split(self.accepted_licences.lower()))
+
+    @property
+    def all_sdxl_loras(self) -> list[Lora]:
+        """The LoRA that `sdxl_preset` has, then those of `sdxl_loras`."""
+        own = [_read_lora("sdxl_loras", text) for text in _split(self.sdxl_loras)]
+        if self.sdxl_preset not in _SDXL_PRESET_LORAS:
+            return own
+        preset = self.sdxl_preset_lora or _SDXL_PRESET_LORAS[self.sdxl_preset]
+        return [_read_lora("sdxl_preset_lora", preset), *own]
 
     def lead_with(self, engine: str) -> Settings:
         """The same with another of the served engines as the first."""
@@ -265,3 +318,18 @@ class Settings(BaseSettings):
 def _split(text: str) -> list[str]:
     """What stands between commas."""
     return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _read_lora(setting: str, text: str) -> Lora:
+    """`place`, `place@weight` or `owner/name/file.safetensors@weight` in its parts.
+
+    What lies on this machine is a place as it stands, whatever it is called.
+    """
+    place, _, weight = text.rpartition("@")
+    if not place or Path(text).exists() or not re.fullmatch(r"-?\d+(\.\d+)?", weight):
+        place, weight = text, "1"
+    owner, *rest = place.split("/", 2)
+    names_file = len(rest) == 2 and place.endswith(".safetensors")
+    if not names_file or owner in ("", ".", "..", "~") or Path(place).exists():
+        return Lora(setting, place, None, float(weight))
+    return Lora(setting, f"{owner}/{rest[0]}", rest[1], float(weight))

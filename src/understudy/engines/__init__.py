@@ -10,6 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from ..licences import explain_unaccepted
+from .presets import list_weights
+
 if TYPE_CHECKING:
     import numpy
     from PIL import Image
@@ -96,8 +99,12 @@ def load_engine(settings: Settings) -> Engine:
     """Load the engine that the settings name.
 
     Raises:
-        EngineError: its weights cannot be loaded (`engine_load_failed`).
+        EngineError: its weights cannot be loaded (`engine_load_failed`), or their licence is not
+            accepted (`licence_not_accepted`).
     """
+    weights = list_weights(settings, settings.engine)
+    if refusal := explain_unaccepted(settings.engine, weights, settings.accepted):
+        raise EngineError(refusal, code="licence_not_accepted")
     # Both are read when the libraries are loaded. Threads that wait by spinning make a drawing
     # several times slower as soon as anything else runs on the same cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

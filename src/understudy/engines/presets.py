@@ -1,4 +1,4 @@
-"""What the settings make of an engine that edits pictures, known before its weights are loaded.
+"""What the settings make of an engine, known before its weights are loaded.
 
 Imports no framework.
 """
@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from ..settings import Settings
-from .licence import Licence, find_licence
+from ..licences import Licence, find_licence
+from ..weights import KLEIN_MODELS
 
-KLEIN_MODELS = {
-    "distilled": "black-forest-labs/FLUX.2-klein-4B",
-    "base": "black-forest-labs/FLUX.2-klein-base-4B",
-}
+if TYPE_CHECKING:
+    from ..settings import Settings
+
 KLEIN_STEPS = 4
 """What the distilled weights were made for."""
 
@@ -70,6 +70,25 @@ def choose_flux2_klein(settings: Settings) -> Preset:
     if settings.flux2_klein_preset == "distilled":
         return _distilled(model, KLEIN_STEPS)
     return Preset(model=model, idle=_NO_STRENGTHS)
+
+
+def list_weights(settings: Settings, engine: str) -> list[str]:
+    """The folders and hub ids whose weights an engine draws with; none of one that has its own."""
+    match engine:
+        case "sdxl":
+            parts = (
+                settings.sdxl_model,
+                settings.sdxl_controlnet,
+                settings.sdxl_ip_adapter,
+                settings.sdxl_vae,
+            )
+        case "qwen-edit":
+            parts = (settings.qwen_edit_model, settings.qwen_edit_lora)
+        case "flux2-klein":
+            parts = (choose_flux2_klein(settings).model,)
+        case _:
+            parts = ()
+    return list(dict.fromkeys(filter(None, parts)))
 
 
 def _distilled(model: str, steps: int) -> Preset:

@@ -291,7 +291,8 @@ def find_folder(settings: Settings, setting: str, engine: str) -> Path:
     Raises:
         WeightsMissing: it is not on this machine, or not whole, at the commit that the service draws with.
     """
-    (part,) = [part for part in list_parts(settings, engine) if part.setting == setting]
+    parts = [*list_parts(settings, engine), describe_classifier(settings, engine)]
+    part = next(part for part in parts if part.setting == setting)
     found = find_part(settings, part)
     if part.names_folder:
         if found.folder is None:

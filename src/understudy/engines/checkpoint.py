@@ -21,7 +21,7 @@ from ..pose.drawing import StickStyle
 from ..settings import Settings
 from . import EngineError
 from .detector import PoseDetector
-from .loading import loading
+from .loading import loading, locate
 from .toon_autoencoder import ToonAutoencoder
 from .toon_detector import ToonDetector, ToonPoseModel
 
@@ -64,7 +64,7 @@ class Profile:
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """The places of a checkpoint's parts: local folders or hub ids.
+    """The folders of a checkpoint's parts.
 
     `controlnet` and `vae` are None where `model` holds them itself; `ip_adapter_encoder` is
     None where `model` holds the image encoder. Paths inside `ip_adapter` are relative to it.
@@ -86,7 +86,7 @@ def find_checkpoint(settings: Settings) -> Checkpoint:
     """The checkpoint that the settings name.
 
     Raises:
-        EngineError: the embedded checkpoint's distribution is not installed.
+        EngineError: weights are not on this machine, the embedded checkpoint's distribution not installed.
     """
     if settings.engine != "toon":
         return _sdxl_checkpoint(settings)
@@ -150,11 +150,11 @@ def _sdxl_checkpoint(settings: Settings) -> Checkpoint:
             small_networks=False,
             picture_bytes=6 * 2**30,
         ),
-        model=settings.sdxl_model,
-        controlnet=settings.sdxl_controlnet,
+        model=locate(settings, "sdxl_model", "sdxl"),
+        controlnet=locate(settings, "sdxl_controlnet", "sdxl"),
         # Empty in the environment means none.
-        vae=settings.sdxl_vae or None,
-        ip_adapter=settings.sdxl_ip_adapter,
+        vae=locate(settings, "sdxl_vae", "sdxl") if settings.sdxl_vae else None,
+        ip_adapter=locate(settings, "sdxl_ip_adapter", "sdxl"),
         ip_adapter_subfolder=settings.sdxl_ip_adapter_subfolder,
         ip_adapter_weights=settings.sdxl_ip_adapter_weights,
         ip_adapter_encoder=settings.sdxl_ip_adapter_encoder or None,
@@ -221,8 +221,10 @@ def load_detector(checkpoint: Checkpoint) -> PoseDetector | None:
 
 
 def _load(from_pretrained: Callable[..., Any], place: str, dtype: torch.dtype, **options: Any) -> Any:
-    """Load from a folder or hub id, taking the smaller half-precision files where there are any."""
-    if dtype == torch.float16:
+    """Load from a folder, taking the smaller half-precision files where there are any: on every device, for
+    they are all that is fetched then.
+    """
+    if any(Path(place).rglob("*.fp16.safetensors")):
         try:
             return from_pretrained(place, dtype=dtype, variant="fp16", **options)
         except (OSError, ValueError):

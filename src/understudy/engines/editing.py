@@ -184,30 +184,28 @@ class EditEngine(ABC):
 def load_edit_pipeline(
     kind: type[DiffusionPipeline],
     encoder_kind: type[PreTrainedModel],
-    preset: Preset,
-    revision: str | None,
+    folder: str,
     device: str,
     setting: str,
     **parts: Any,
 ) -> Any:
-    """Load a pipeline onto a device, in bfloat16 on a GPU and float32 elsewhere.
+    """Load a pipeline from a folder onto a device, in bfloat16 on a GPU and float32 elsewhere.
 
     Raises:
         EngineError: its weights are missing or broken (`engine_load_failed`); the message names
             `setting`.
     """
     options = {
-        "revision": revision,
         "dtype": torch.bfloat16 if torch.device(device).type == "cuda" else torch.float32,
         "use_safetensors": True,
     }
     with loading("model", setting):
         encoder, told = encoder_kind.from_pretrained(
-            preset.model, subfolder="text_encoder", output_loading_info=True, **options
+            folder, subfolder="text_encoder", output_loading_info=True, **options
         )
         # transformers makes up what a file does not have; the last layer is for writing, not for reading.
         if missing := {key for key in told["missing_keys"] if not key.startswith("lm_head.")}:
             raise ValueError(f"the text encoder's weights are not whole: {min(missing)} is missing")
-        pipeline = kind.from_pretrained(preset.model, text_encoder=encoder, **options, **parts)
+        pipeline = kind.from_pretrained(folder, text_encoder=encoder, **options, **parts)
         pipeline.set_progress_bar_config(disable=True)
         return pipeline.to(device)

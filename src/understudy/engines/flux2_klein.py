@@ -17,6 +17,7 @@ from . import DrawRequest, EngineError
 from .device import choose_device, count_cores, prepare_torch
 from .editing import EditEngine, EditProfile, load_edit_pipeline
 from .idle import warn_of_long_text
+from .loading import locate
 from .presets import choose_flux2_klein
 from .roles import tame_text
 
@@ -42,8 +43,7 @@ def load_flux2_klein(settings: Settings, profile: EditProfile = PROFILE) -> Flux
     pipeline = load_edit_pipeline(
         Flux2KleinPipeline,
         Qwen3ForCausalLM,
-        preset,
-        settings.flux2_klein_revision or None,
+        locate(settings, "flux2_klein_model", "flux2-klein"),
         device,
         "UNDERSTUDY_FLUX2_KLEIN_MODEL (with its revision)",
     )

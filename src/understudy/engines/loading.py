@@ -8,9 +8,23 @@ from contextlib import contextmanager
 
 import torch
 
+from ..settings import Settings
+from ..weights import WeightsMissing, find_folder
 from . import EngineError
 
 logger = logging.getLogger(__name__)
+
+
+def locate(settings: Settings, setting: str, engine: str) -> str:
+    """The folder of the weights that a setting of an engine names; nothing is downloaded.
+
+    Raises:
+        EngineError: they are not on this machine (`engine_load_failed`).
+    """
+    try:
+        return str(find_folder(settings, setting, engine))
+    except WeightsMissing as error:
+        raise EngineError(error.message, code="engine_load_failed") from None
 
 
 @contextmanager
@@ -19,10 +33,13 @@ def loading(part: str, setting: str | None = None) -> Iterator[None]:
     distribution that is broken.
 
     Raises:
-        EngineError: something did (`engine_load_failed`); the log tells what the library said.
+        EngineError: something did (`engine_load_failed`); the log tells what the library said. One that
+            was raised within is not told anew.
     """
     try:
         yield
+    except EngineError:
+        raise
     except Exception as error:
         logger.warning("loading the %s failed: %s", part, error, exc_info=error)
         if isinstance(error, MemoryError | torch.OutOfMemoryError):
@@ -34,7 +51,6 @@ def loading(part: str, setting: str | None = None) -> Iterator[None]:
         else:
             message = (
                 f"The {part} could not be loaded; check that {setting} names a whole folder or hub id "
-                "in the diffusers layout, and that a hub id was downloaded before or can be now "
-                "(the worker's log tells more)."
+                "in the diffusers layout (the worker's log tells more)."
             )
         raise EngineError(message, code="engine_load_failed") from error

@@ -19,7 +19,7 @@ from ..settings import Settings
 from . import DrawRequest
 from .device import choose_device, count_cores, prepare_torch
 from .editing import EditEngine, EditProfile, load_edit_pipeline
-from .loading import loading
+from .loading import loading, locate
 from .presets import choose_qwen_edit
 from .roles import tame_text
 
@@ -49,14 +49,13 @@ def load_qwen_edit(settings: Settings, profile: EditProfile = PROFILE) -> QwenEd
     prepare_torch(count_cores(settings))
     preset = choose_qwen_edit(settings)
     setting = "UNDERSTUDY_QWEN_EDIT_MODEL (with its revision)"
-    revision = settings.qwen_edit_revision or None
+    folder = locate(settings, "qwen_edit_model", "qwen-edit")
     with loading("processor", setting):
-        processor = PictureProcessor.from_pretrained(preset.model, subfolder="processor", revision=revision)
+        processor = PictureProcessor.from_pretrained(folder, subfolder="processor")
     pipeline = load_edit_pipeline(
         QwenImageEditPlusPipeline,
         Qwen2_5_VLForConditionalGeneration,
-        preset,
-        revision,
+        folder,
         device,
         setting,
         processor=processor,
@@ -121,9 +120,8 @@ class PictureProcessor(Qwen2VLProcessor):
 def _apply_lora(pipeline: QwenImageEditPlusPipeline, settings: Settings) -> None:
     """Add a Lightning LoRA to the transformer's weights, and draw with the time steps that it knows."""
     pipeline.load_lora_weights(
-        settings.qwen_edit_lora,
+        locate(settings, "qwen_edit_lora", "qwen-edit"),
         weight_name=settings.qwen_edit_lora_weights,
-        revision=settings.qwen_edit_lora_revision or None,
         use_safetensors=True,
     )
     if not pipeline.get_active_adapters():

@@ -17,6 +17,7 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 from ..settings import Settings
 from . import EngineError
+from .loading import locate
 
 logger = logging.getLogger(__name__)
 
@@ -57,9 +58,10 @@ def load_classifier(settings: Settings, device: str) -> PictureClassifier:
         EngineError: it cannot be loaded, or has none of the labels (`engine_load_failed`).
     """
     transformers.utils.logging.disable_progress_bar()
+    folder = locate(settings, "classifier_model", settings.engine)
     try:
-        processor = AutoImageProcessor.from_pretrained(settings.classifier_model)
-        model = AutoModelForImageClassification.from_pretrained(settings.classifier_model).to(device)
+        processor = AutoImageProcessor.from_pretrained(folder)
+        model = AutoModelForImageClassification.from_pretrained(folder).to(device)
     except Exception as error:
         logger.warning("loading the picture classifier failed: %s", error, exc_info=error)
         raise EngineError(

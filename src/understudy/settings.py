@@ -325,9 +325,8 @@ def _read_lora(setting: str, text: str) -> Lora:
 
     What lies on this machine is a place as it stands, whatever it is called.
     """
-    place, _, weight = text.rpartition("@")
-    if not place or Path(text).exists() or not re.fullmatch(r"-?\d+(\.\d+)?", weight):
-        place, weight = text, "1"
+    match = re.fullmatch(r"(.*?)(?:@(-?\d+(?:\.\d+)?))?", text)
+    place, weight = match.groups("1") if match and not Path(text).exists() else (text, "1")
     owner, *rest = place.split("/", 2)
     names_file = len(rest) == 2 and place.endswith(".safetensors")
     if not names_file or owner in ("", ".", "..", "~") or Path(place).exists():

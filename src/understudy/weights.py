@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .settings import Settings
+    from .settings import Lora, Settings
 
 KLEIN_MODELS = {
     "distilled": "black-forest-labs/FLUX.2-klein-4B",
@@ -198,7 +198,7 @@ def describe_classifier(settings: Settings, engine: str) -> Part:
 def _list_sdxl(settings: Settings) -> list[Part]:
     describe = partial(_describe, settings, engine="sdxl")
     encoder = settings.sdxl_ip_adapter_encoder
-    weights = _join(settings.sdxl_ip_adapter_subfolder, settings.sdxl_ip_adapter_weights)
+    adapters = filter(None, (settings.sdxl_ip_adapter_weights, settings.sdxl_ip_adapter_face_weights))
     networks = ["text_encoder", "text_encoder_2", "unet"]
     files = ["model_index.json", "scheduler/*.json", "tokenizer/*", "tokenizer_2/*"]
     if not settings.sdxl_vae:
@@ -213,12 +213,27 @@ def _list_sdxl(settings: Settings) -> list[Part]:
             "sdxl_ip_adapter",
             name="IP-Adapter",
             networks=(encoder,) if encoder else (),
-            files=(weights,),
+            files=tuple(_join(settings.sdxl_ip_adapter_subfolder, weights) for weights in adapters),
         ),
     ]
     if settings.sdxl_vae:
         parts.append(describe("sdxl_vae", name="VAE", networks=("",)))
-    return parts
+    return [*parts, *(_describe_lora(lora) for lora in settings.all_sdxl_loras if not _is_file(lora.place))]
+
+
+def _describe_lora(lora: Lora) -> Part:
+    return Part(
+        name="LoRA",
+        engine="sdxl",
+        setting=lora.setting,
+        place=lora.place,
+        revision=PINNED.get(lora.place, "main"),
+        files=(lora.file or "*.safetensors",),
+    )
+
+
+def _is_file(place: str) -> bool:
+    return Path(place).expanduser().is_file()
 
 
 def _list_qwen_edit(settings: Settings) -> list[Part]:
@@ -292,16 +307,36 @@ def find_folder(settings: Settings, setting: str, engine: str) -> Path:
         WeightsMissing: it is not on this machine, or not whole, at the commit that the service draws with.
     """
     parts = [*list_parts(settings, engine), describe_classifier(settings, engine)]
-    part = next(part for part in parts if part.setting == setting)
+    return _find_folder(settings, next(part for part in parts if part.setting == setting))
+
+
+def find_lora(settings: Settings, lora: Lora) -> Path:
+    """The file of a LoRA.
+
+    Raises:
+        WeightsMissing: it is not on this machine, or there is a choice of several.
+    """
+    if _is_file(lora.place):
+        return Path(lora.place).expanduser()
+    part = _describe_lora(lora)
+    files = sorted(_find_folder(settings, part).glob(part.files[0]))
+    if len(files) != 1:
+        number = f"{len(files)} safetensors files" if files else "no safetensors file"
+        raise WeightsMissing(f"The LoRA {lora.place!r} ({part.variable}) has {number}; name one file.")
+    return files[0]
+
+
+def _find_folder(settings: Settings, part: Part) -> Path:
     found = find_part(settings, part)
     if part.names_folder:
         if found.folder is None:
-            raise WeightsMissing(f"{part.variable} names the folder {part.place!r}, which is not there.")
+            raise WeightsMissing(f"{part.variable} names a folder that is not there.")
         return found.folder
     if found.folder is None or found.missing:
-        lacks = f" lacks {found.missing[0]}" if found.folder else " is not on this machine"
+        # Whoever sent a job reads it: it names no path of this machine.
+        lacks = f"lacks {found.missing[0]}" if found.folder else "is not on this machine"
         raise WeightsMissing(
-            f"The {part.name} ({part.place}, {part.variable}){lacks}; run `understudy fetch {engine}`, "
+            f"The {part.name} of {part.variable} {lacks}; run `understudy fetch {part.engine}` on it, "
             "or set it to a folder."
         )
     return found.folder

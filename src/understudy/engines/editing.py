@@ -25,7 +25,7 @@ from . import DrawRequest, DrawResult, OnStep
 from .canvas import choose_canvas, fit_picture, pad_picture, resize_picture
 from .detector import PoseDetector
 from .device import torch_for_drawing
-from .idle import warn_of_idle_parameters
+from .idle import warn_of_idle_parameters, warn_of_step_count
 from .loading import loading
 from .memory import out_of_memory_explained
 from .noise import seed_noise
@@ -158,11 +158,7 @@ class EditEngine(ABC):
 
     def _warn(self, request: DrawRequest) -> Iterator[str]:
         yield from warn_of_idle_parameters(request, self.preset.idle)
-        drawn = self.preset.count_steps(request.steps)
-        if drawn < request.steps != DrawRequest.steps:
-            yield f"steps does not act above {drawn}: this model is distilled to draw in so many."
-        elif drawn > request.steps:
-            yield f"steps does not act below {drawn}: this model cannot draw in fewer."
+        yield from warn_of_step_count(request.steps, self.preset.count_steps(request.steps))
 
     @abstractmethod
     def _guide(self, request: DrawRequest) -> dict[str, Any]:

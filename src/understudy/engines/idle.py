@@ -26,6 +26,14 @@ def warn_of_idle_parameters(request: DrawRequest, idle: Mapping[str, str] | None
         yield "pose_scale does not act without a pose; give pose, poses or input_image."
 
 
+def warn_of_step_count(asked: int, drawn: int) -> Iterator[str]:
+    """A sentence when a model draws in fewer or more steps than were asked for."""
+    if drawn < asked != _DEFAULTS["steps"]:
+        yield f"steps does not act above {drawn}: this model is distilled to draw in so many."
+    elif drawn > asked:
+        yield f"steps does not act below {drawn}: this model cannot draw in fewer."
+
+
 def warn_of_long_text(name: str, count: int, read: int) -> Iterator[str]:
     """A sentence when the model reads only the first `read` of a text's `count` tokens."""
     if count > read:

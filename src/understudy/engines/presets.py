@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ..licences import Licence, find_licence
 from ..weights import KLEIN_MODELS
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 KLEIN_STEPS = 4
 """What the distilled weights were made for."""
+SDXL_LORA_STEPS = 8
+"""What the LoRAs of SDXL's presets were made for."""
 
 _NO_STRENGTHS = {
     "ip_scale": "this model reads its references whole, without a strength",
@@ -57,6 +59,26 @@ class Preset:
         return find_licence(self.model)
 
 
+@dataclass(frozen=True, kw_only=True)
+class SdxlPreset(Preset):
+    """How an SDXL checkpoint is used; `scheduler` is one of `schedulers.py`, None for its own."""
+
+    scheduler: Literal["dpm", "ddim", "euler"] | None = None
+
+
+def choose_sdxl(settings: Settings) -> SdxlPreset:
+    """SDXL as it is, or fast with a LoRA: Hyper-SD (arXiv 2404.13686), which keeps guidance, or
+    SDXL-Lightning (arXiv 2402.13929), which does without."""
+    model = settings.sdxl_model
+    match settings.sdxl_preset:
+        case "hyper":
+            return SdxlPreset(model=model, idle={}, most_steps=SDXL_LORA_STEPS, scheduler="ddim")
+        case "lightning":
+            return SdxlPreset(model=model, idle=_NO_GUIDANCE, most_steps=SDXL_LORA_STEPS, scheduler="euler")
+        case _:
+            return SdxlPreset(model=model, idle={}, scheduler="dpm")
+
+
 def choose_qwen_edit(settings: Settings) -> Preset:
     """Qwen-Image-Edit, fast with a Lightning LoRA."""
     if settings.qwen_edit_lora:
@@ -81,6 +103,7 @@ def list_weights(settings: Settings, engine: str) -> list[str]:
                 settings.sdxl_controlnet,
                 settings.sdxl_ip_adapter,
                 settings.sdxl_vae,
+                *(lora.place for lora in settings.all_sdxl_loras),
             )
         case "qwen-edit":
             parts = (settings.qwen_edit_model, settings.qwen_edit_lora)

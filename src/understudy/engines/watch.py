@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from PIL import Image
+
 from . import OnStep
 from .preview import Previewer
 
@@ -22,20 +24,31 @@ class Watch:
         self._numbers = numbers
         self._on_step = on_step
 
-    def report_steps(self, pipeline: Any, previewer: Previewer) -> Callable[..., dict[str, Any]]:
+    def report_steps(
+        self, pipeline: Any, previewer: Previewer | None = None, before: int = 0, after: int = 0
+    ) -> Callable[..., dict[str, Any]]:
         """What a diffusers pipeline calls after each step (`callback_on_step_end`).
 
-        It raises `AllCancelled` when no picture is wanted any more.
+        It raises `AllCancelled` when no picture is wanted any more. `before` and `after` are the steps
+        of the drawing that the pipeline does not make this time.
         """
 
         def report(_: Any, index: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
             step, steps = index + 1, pipeline.num_timesteps
-            previews = previewer.show(step, steps, tensors["latents"]) or [None] * len(self.wanted)
-            for place, preview in enumerate(previews):
-                if self.wanted[place]:
-                    self.wanted[place] = self._on_step(self._numbers[place], step, steps, preview)
+            shown = previewer.show(step, steps, tensors["latents"]) if previewer else None
+            self.tell(before + step, before + steps + after, shown)
             if not any(self.wanted):
                 raise AllCancelled
             return tensors
 
         return report
+
+    def tell(self, step: int, steps: int, previews: Sequence[Image.Image | None] | None = None) -> None:
+        """Tell a step of every picture that is still wanted."""
+        for place, preview in enumerate(previews or [None] * len(self.wanted)):
+            if self.wanted[place]:
+                self.wanted[place] = self._on_step(self._numbers[place], step, steps, preview)
+
+    def divide(self, places: Sequence[int]) -> Watch:
+        """Another, of some of the pictures alone."""
+        return Watch([self._numbers[place] for place in places], self._on_step)

@@ -23,6 +23,7 @@ def test_help_names_and_describes_every_command(understudy):
         "characters",
         "keys",
         "doctor",
+        "fetch",
         "backup",
         "restore",
     ):
@@ -38,6 +39,7 @@ def test_help_names_and_describes_every_command(understudy):
         ("sheet",),
         ("poses",),
         ("doctor",),
+        ("fetch",),
         ("backup",),
         ("restore",),
         ("keys", "create"),

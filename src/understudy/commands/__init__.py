@@ -14,6 +14,7 @@ from .backup import backup, restore
 from .characters import characters
 from .credits import credits
 from .doctor import doctor
+from .fetch import fetch
 from .generate import generate
 from .keys import keys
 from .poses import poses
@@ -61,5 +62,6 @@ app.add_typer(accounts, name="accounts")
 app.add_typer(credits, name="credits")
 app.add_typer(webhooks, name="webhooks")
 app.command()(doctor)
+app.command()(fetch)
 app.command()(backup)
 app.command()(restore)

@@ -1,4 +1,4 @@
-"""The worker: an engine that answers messages. What a child process and a Ray replica run.
+"""The worker: engines that answer messages. What a child process and a Ray replica run.
 
 `Worker` turns tasks into messages and can be driven in-process; `main` is the shell around it
 that speaks frames over stdin and stdout (`python -m understudy.worker`). A worker knows nothing
@@ -27,9 +27,10 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from .content_policy import ContentBlocked, PromptPolicy
-from .engines import DrawRequest, DrawResult, Engine, EngineError, load_engine
+from .engines import DrawRequest, DrawResult, Engine, EngineError
 from .engines.detector import PoseDetector
 from .engines.pose_finder import PoseFinder
+from .engines.shelf import EngineShelf
 from .errors import UnderstudyError
 from .executors.inbox import Inbox
 from .executors.messages import (
@@ -37,6 +38,7 @@ from .executors.messages import (
     Finished,
     FromWorker,
     LoadFailed,
+    Loading,
     Ready,
     Run,
     Step,
@@ -106,27 +108,32 @@ class _Begun:
 
 
 class Worker:
-    """Draws tasks with one engine, those together that agree and are faster so."""
+    """Draws tasks with the engines that they name, those together that agree and are faster so."""
 
     def __init__(
         self,
-        engine: Engine,
+        engines: EngineShelf | Engine,
         detector: PoseDetector | None = None,
         *,
         policy: PromptPolicy | None = None,
         classifier: PictureClassifier | None = None,
     ) -> None:
-        """`detector` finds poses in any picture; without it the installed one is loaded when needed.
+        """`engines` is a shelf of them, or a single one.
 
-        What the engine drew is scored by the engine's own, where it has one. `policy` judges prompts
+        `detector` finds poses in any picture; without it the installed one is loaded when needed.
+
+        What an engine drew is scored by the engine's own, where it has one. `policy` judges prompts
         (what is always refused, when None), `classifier` the pictures that are given and drawn: with
         one there are no previews, for an unfinished picture cannot be judged.
         """
-        self._engine = engine
+        self._shelf = engines if isinstance(engines, EngineShelf) else EngineShelf.holding(engines)
+        self._engine: Engine | None = None
+        self._poses: PoseFinder | None = None
+        self._finders: dict[str, PoseFinder] = {}
+        self._detector = detector
         self._policy = policy or PromptPolicy()
         self._classifier = classifier
         self._passed: set[str] = set()
-        self._poses = PoseFinder(engine.detector, detector)
         self._files: Mapping[str, bytes] = {}
         self._opened: dict[str, Image.Image] = {}
         self._begun: dict[str, _Begun] = {}
@@ -159,15 +166,48 @@ class Worker:
         goes wrong with a task is its own `TaskFailed`.
         """
         self._files = run.pictures
-        drawings = [(task, number) for task in run.tasks for number in range(task.candidates)]
         try:
-            for batch in group_drawings(drawings, self._engine.batch_size):
-                self._draw_batch(batch, is_cancelled, send)
+            for name, tasks in groupby(run.tasks, key=lambda task: task.engine or self._shelf.first):
+                self._draw_tasks(name, list(tasks), is_cancelled, send)
         finally:
             # An idle worker keeps no prompt and no picture.
             self._files, self._opened = {}, {}
             self._begun, self._ended, self._passed = {}, set(), set()
         send(Finished())
+
+    def _draw_tasks(self, name: str, tasks: Sequence[Task], is_cancelled: IsCancelled, send: Send) -> None:
+        """Draw tasks with the engine of a name; where it cannot be loaded, they fail, and no others."""
+        try:
+            if name not in self._shelf.names and all(is_cancelled(task.id) for task in tasks):
+                # Nothing is loaded for what nobody waits for.
+                raise _Cancelled
+            self._take_engine(name, send)
+        except (EngineError, _Cancelled) as error:
+            for task in tasks:
+                self._fail(task, error, send)
+            return
+        drawings = [(task, number) for task in tasks for number in range(task.candidates)]
+        for batch in group_drawings(drawings, self._engine.batch_size):
+            self._draw_batch(batch, is_cancelled, send)
+
+    def _take_engine(self, name: str, send: Send) -> None:
+        """Have the engine of a name draw from now on, loaded first if it is not.
+
+        Raises:
+            EngineError: it cannot be loaded.
+        """
+        # Whoever leaves the shelf is to be held by nobody.
+        self._engine = self._poses = None
+        loads = name not in self._shelf.names
+        begun = time.perf_counter()
+        if loads:
+            self._finders.clear()
+        self._engine = self._shelf.take(name, lambda: send(Loading(name, self._shelf.names)))
+        if name not in self._finders:
+            self._finders[name] = PoseFinder(self._engine.detector, self._detector)
+        self._poses = self._finders[name]
+        if loads:
+            send(describe_ready(self._engine, self._shelf, time.perf_counter() - begun))
 
     def _draw_batch(self, batch: Sequence[tuple[Task, int]], is_cancelled: IsCancelled, send: Send) -> None:
         """Draw these candidates together, and end each task whose last one is among them."""
@@ -396,6 +436,18 @@ class Worker:
         return self._opened[digest]
 
 
+def describe_ready(engine: Engine, shelf: EngineShelf, load_seconds: float) -> Ready:
+    """What is told of an engine that has just been loaded, and of those beside it."""
+    return Ready(
+        engine=engine.name,
+        version=engine.version,
+        device=engine.device,
+        load_seconds=load_seconds,
+        batch_size=engine.batch_size,
+        resident=shelf.names,
+    )
+
+
 def group_drawings(
     drawings: Sequence[tuple[Task, int]], batch_size: int
 ) -> Iterator[Sequence[tuple[Task, int]]]:
@@ -466,7 +518,8 @@ def main() -> int:
     classifier = None
     try:
         settings = Settings()
-        engine = load_engine(settings)
+        shelf = EngineShelf.from_settings(settings)
+        engine = shelf.take(shelf.first)
         if settings.block_pictures:
             from .engines.safety import load_classifier
 
@@ -475,14 +528,15 @@ def main() -> int:
         send(LoadFailed(error.code, error.message))
         return 1
     except Exception as error:
-        logger.error("the engine could not be loaded", exc_info=error)
+        logger.error("the worker could not be started", exc_info=error)
         message = "The engine could not be loaded; the worker's log tells why."
         send(LoadFailed("engine_load_failed", message))
         return 1
-    load_seconds = time.perf_counter() - begun
-    send(Ready(engine.name, engine.version, engine.device, load_seconds, engine.batch_size))
+    send(describe_ready(engine, shelf, time.perf_counter() - begun))
+    # The shelf alone holds it, so that it can leave.
+    del engine
 
-    worker = Worker(engine, policy=PromptPolicy.from_settings(settings), classifier=classifier)
+    worker = Worker(shelf, policy=PromptPolicy.from_settings(settings), classifier=classifier)
     while (run := inbox.next_run()) is not None:
         worker.perform(run, inbox.is_cancelled, send)
         inbox.forget(run)

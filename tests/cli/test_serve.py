@@ -57,7 +57,7 @@ def test_an_engine_that_there_is_not_is_told_with_those_there_are(understudy):
     assert "--engine" in done.stderr
     assert "'toon', 'sdxl', 'qwen-edit', 'flux2-klein' or 'null'" in done.stderr
     assert done.stderr.count("\n") == 1
-    assert "toon|sdxl|null" in understudy("serve", "--help").stdout
+    assert "toon|sdxl|qwen-edit|flux2-klein|null" in understudy("serve", "--help").stdout
 
 
 def test_a_folder_of_weights_that_is_not_there_is_refused(understudy, tmp_path):

@@ -67,7 +67,7 @@ class Bench:
             id=str(uuid.uuid4()),
             account_id=self.key.account_id,
             key_id=self.key.id,
-            model="m",
+            model="understudy-null",
             parameters=parameters,
             inputs={"ip_image": reference},
             seed=1,

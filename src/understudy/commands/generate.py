@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..catalog import REFERENCE_SLUG
-from .options import ApiKey, BaseUrl, Json, read_settings, take_parameters
+from ..catalog import REFERENCE_SLUG, find_engine
+from .options import ApiKey, BaseUrl, Json, Model, read_settings, take_parameters
 
 if TYPE_CHECKING:
     from .draw import Drawing
@@ -29,10 +29,10 @@ def generate(
         ),
     ] = None,
     local: Annotated[
-        bool, typer.Option("--local", help="Draw here, without a service; the engine is loaded anew.")
+        bool, typer.Option("--local", help="Draw here, without a service; the model's engine is loaded anew.")
     ] = False,
     as_json: Json = False,
-    model: Annotated[str, typer.Option(help="Which model of the service to ask.")] = REFERENCE_SLUG,
+    model: Model = REFERENCE_SLUG,
     api_key: ApiKey = None,
     base_url: BaseUrl = None,
 ) -> None:
@@ -48,7 +48,10 @@ def generate(
     check_folder(files[0].parent)
     with JobProgress() as progress:
         if local:
-            drawing = draw_alone(given, files, model=model, settings=read_settings(), progress=progress)
+            settings = read_settings()
+            only = {"engine": find_engine(settings, model), "engines": ""}
+            settings = settings.model_copy(update=only)
+            drawing = draw_alone(given, files, model=model, settings=settings, progress=progress)
         else:
             drawing = draw_with_service(
                 given, files, model=model, api_key=api_key, base_url=base_url, progress=progress

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..catalog import ENGINES
+from ..catalog import ENGINES, list_slugs
 from ..errors import InvalidRequest, ServiceError, UnderstudyError
 from ..parameters import CHARACTER_PREFIX, PICTURE_FIELDS, Parameters, parse_parameters
 from .files import find_file
@@ -63,6 +63,15 @@ Engine = Annotated[
         metavar="|".join(ENGINES),
         help="What draws (UNDERSTUDY_ENGINE); [b]toon[/b] if not given.",
         show_default=False,
+    ),
+]
+
+Model = Annotated[
+    str,
+    typer.Option(
+        metavar="SLUG",
+        autocompletion=list_slugs,
+        help=f"Which model to ask; there can be {', '.join(list_slugs())}.",
     ),
 ]
 

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import UnderstudyError
+from ..licences import explain_unaccepted
 from ..logs import start_logging
+from ..weights import list_parts
 from .doctor import find_missing_device, find_missing_weights
 from .options import DataDir, Engine, explain_damage, name_unknown_settings, read_settings
 
@@ -55,11 +57,24 @@ def serve(
         typer.echo(f"Warning: {sentence}", err=True)
     if missing := find_missing_weights(settings):
         raise UnderstudyError(missing, code="invalid_setting")
+    _check_licences(settings)
     if settings.device not in ("auto", "cpu"):
         # Beside the start, which need not wait for what is asked in a process of its own.
         threading.Thread(target=_warn_of_device, args=(settings,), daemon=True).start()
     with _bind(host, port) as listener:
         _run(settings, listener, host)
+
+
+def _check_licences(settings: Settings) -> None:
+    """Refuse to start before every licence is accepted that has to be.
+
+    Raises:
+        UnderstudyError: one is not; the message names the weights, the licence and the setting.
+    """
+    for engine in settings.served_engines:
+        weights = [part.place for part in list_parts(settings, engine)]
+        if refusal := explain_unaccepted(engine, weights, settings.accepted):
+            raise UnderstudyError(refusal, code="licence_not_accepted")
 
 
 def _warn_of_device(settings: Settings) -> None:

@@ -12,7 +12,7 @@ from ..catalog import REFERENCE_SLUG
 from ..errors import InvalidRequest
 from ..parameters import MAX_PICTURES, Parameters, Pose, parse_parameters
 from .generate import print_drawing
-from .options import POSES_WORDS, ApiKey, BaseUrl, read_poses, take_parameters
+from .options import POSES_WORDS, ApiKey, BaseUrl, Model, read_poses, take_parameters
 
 if TYPE_CHECKING:
     from .draw import Drawing
@@ -39,7 +39,7 @@ def sheet(
             help="File of the contact sheet, or a folder for it; the pictures lie in a folder beside it.",
         ),
     ] = "sheet.png",
-    model: Annotated[str, typer.Option(help="Which model of the service to ask.")] = REFERENCE_SLUG,
+    model: Model = REFERENCE_SLUG,
     api_key: ApiKey = None,
     base_url: BaseUrl = None,
 ) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from ..licences import explain_unaccepted
-from .presets import list_weights
+from ..weights import list_parts
 
 if TYPE_CHECKING:
     import numpy
@@ -102,7 +102,7 @@ def load_engine(settings: Settings) -> Engine:
         EngineError: its weights cannot be loaded (`engine_load_failed`), or their licence is not
             accepted (`licence_not_accepted`).
     """
-    weights = list_weights(settings, settings.engine)
+    weights = [part.place for part in list_parts(settings, settings.engine)]
     if refusal := explain_unaccepted(settings.engine, weights, settings.accepted):
         raise EngineError(refusal, code="licence_not_accepted")
     # Both are read when the libraries are loaded. Threads that wait by spinning make a drawing

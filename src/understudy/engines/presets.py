@@ -94,24 +94,16 @@ def choose_flux2_klein(settings: Settings) -> Preset:
     return Preset(model=model, idle=_NO_STRENGTHS)
 
 
-def list_weights(settings: Settings, engine: str) -> list[str]:
-    """The folders and hub ids whose weights an engine draws with; none of one that has its own."""
+def choose_preset(settings: Settings, engine: str) -> Preset | None:
+    """How an engine's model is used; None of an engine that can be used in one way only."""
     match engine:
         case "sdxl":
-            parts = (
-                settings.sdxl_model,
-                settings.sdxl_controlnet,
-                settings.sdxl_ip_adapter,
-                settings.sdxl_vae,
-                *(lora.place for lora in settings.all_sdxl_loras),
-            )
+            return choose_sdxl(settings)
         case "qwen-edit":
-            parts = (settings.qwen_edit_model, settings.qwen_edit_lora)
+            return choose_qwen_edit(settings)
         case "flux2-klein":
-            parts = (choose_flux2_klein(settings).model,)
-        case _:
-            parts = ()
-    return list(dict.fromkeys(filter(None, parts)))
+            return choose_flux2_klein(settings)
+    return None
 
 
 def _distilled(model: str, steps: int) -> Preset:

@@ -7,7 +7,7 @@ engine. The dispatcher knows executors by this protocol alone.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from .messages import Drawn, Finished, Run, Starting, Step, TaskFailed
@@ -29,12 +29,18 @@ class WorkerLost(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerState:
-    """What a worker is doing: stopped, starting, idle or busy; `failure` is why it cannot start."""
+    """What a worker is doing: stopped, starting, idle or busy; `failure` is why it cannot start.
+
+    `engine` is the one that was loaded last, `loading` the one that is being loaded beside or in place
+    of it, and `resident` has all that are loaded.
+    """
 
     device: str
     state: str
     engine: str | None = None
     version: str | None = None
+    resident: list[str] = field(default_factory=list)
+    loading: str | None = None
     failure: str | None = None
 
 
@@ -42,15 +48,27 @@ class Executor(Protocol):
     """Carries out runs of tasks, `slots` at a time."""
 
     slots: int
-    batch_size: int
-    """The most tasks that are drawn faster in one run than one after another; 1 until a worker says."""
+
+    def batch_size(self, engine: str) -> int:
+        """The most tasks that an engine draws faster in one run than one after another.
+
+        1 until a worker has loaded it.
+        """
+        ...
+
+    def preferred_engines(self, *, of_idle: bool = False) -> frozenset[str]:
+        """The engines that the next run should have where there is work for them; none: any will do.
+
+        `of_idle` asks for those of the workers that are free now.
+        """
+        ...
 
     async def start(self) -> None:
         """Begin to start workers; does not wait for them."""
         ...
 
     def run(self, run: Run) -> AsyncGenerator[RunMessage]:
-        """Carry out one run; waits for a free worker, and ends after `Finished`.
+        """Carry out one run, whose tasks name one engine; waits for a free worker, ends after `Finished`.
 
         Closing the generator before its end takes the worker down with it.
 

@@ -3,6 +3,10 @@
 A child runs `python -m understudy.worker` and speaks the frames of `messages.py` on its standard
 input and output. It ends when its pipe closes, so that a killed service leaks no device. A child
 that says nothing for many times its slowest step counts as hung and is killed.
+
+Where several engines are served, a child that would have to let one leave keeps it at least as long as
+its loading took, while there is work for it. So no more than half of the time goes in loading, and no
+job is passed over for longer than that (the rent-or-buy rule; Karlin, Manasse, Rudolph, Sleator 1988).
 """
 
 from __future__ import annotations
@@ -21,9 +25,11 @@ from . import RunMessage, WorkerLost, WorkerState
 from .messages import (
     MAX_FRAME_BYTES,
     Cancel,
+    Drawn,
     Finished,
     FromWorker,
     LoadFailed,
+    Loading,
     Ready,
     Run,
     Starting,
@@ -45,10 +51,9 @@ class LocalExecutor:
         self._workers = [
             _Worker(settings, _device_of(settings.device, index)) for index in range(settings.devices)
         ]
-        # Last in, first out: the warmest worker gets the next run, the others may unload.
-        self._idle: asyncio.LifoQueue[_Worker] = asyncio.LifoQueue()
-        for worker in reversed(self._workers):
-            self._idle.put_nowait(worker)
+        # The one that became free last is the last.
+        self._idle = self._workers[::-1]
+        self._free = asyncio.Semaphore(len(self._workers))
         self._starts: set[asyncio.Task[None]] = set()
 
     @property
@@ -56,10 +61,16 @@ class LocalExecutor:
         """How many runs can be carried out at the same time."""
         return len(self._workers)
 
-    @property
-    def batch_size(self) -> int:
-        """The most tasks that one run should have, as the workers say."""
-        return max(worker.batch_size for worker in self._workers)
+    def batch_size(self, engine: str) -> int:
+        """The most tasks that one run of an engine should have, as the workers say."""
+        return max(worker.batch_sizes.get(engine, 1) for worker in self._workers)
+
+    def preferred_engines(self, *, of_idle: bool = False) -> frozenset[str]:
+        """The engines of workers that would lose one to another too early; none where one would not."""
+        workers = self._idle if of_idle else self._workers
+        if len(self._settings.served_engines) == 1 or not all(worker.keeps_engines for worker in workers):
+            return frozenset()
+        return frozenset(engine for worker in workers for engine in worker.at_hand)
 
     async def start(self) -> None:
         """Begin to start every worker; does not wait for them.
@@ -73,15 +84,27 @@ class LocalExecutor:
                 start.add_done_callback(self._starts.discard)
 
     async def run(self, run: Run) -> AsyncGenerator[RunMessage]:
-        """Carry out one run on the next free worker."""
-        worker = await self._idle.get()
+        """Carry out one run on the next free worker, which has its engine at hand if one has."""
+        await self._free.acquire()
+        worker = self._choose_worker(run.engine or self._settings.engine)
+        self._idle.remove(worker)
         try:
             # A generator is not closed with the one that reads it: closing must reach the child.
             async with contextlib.aclosing(worker.run(run)) as messages:
                 async for message in messages:
                     yield message
         finally:
-            self._idle.put_nowait(worker)
+            self._idle.append(worker)
+            self._free.release()
+
+    def _choose_worker(self, engine: str) -> _Worker:
+        """The free worker to run an engine: one that has it, or one that may lose another for it.
+
+        Of equals the one that became free last: the others may unload.
+        """
+        return max(
+            reversed(self._idle), key=lambda worker: (engine in worker.at_hand, not worker.keeps_engines)
+        )
 
     async def cancel(self, task_ids: Sequence[str]) -> None:
         """Ask that these tasks stop between two denoising steps."""
@@ -112,16 +135,31 @@ class _Worker:
         self._messages: asyncio.Queue[FromWorker | None] = asyncio.Queue()
         self._reader: asyncio.Task[None] | None = None
         self._ready: Ready | None = None
+        # Of the present run, or of the last.
+        self._engine = settings.engine
+        self._resident: list[str] = []
+        self._loading: str | None = None
+        self._keeps_until = 0.0
+        self.batch_sizes: dict[str, int] = {}
+        """By engine, as it was when it was last loaded."""
         self._failure: str | None = None
         self._starting = asyncio.Lock()
         self._task_ids: set[str] = set()
-        self._slowest_seconds: float | None = None
+        self._slowest_seconds: dict[str, float] = {}
         self._unload: asyncio.TimerHandle | None = None
         self._unloading: asyncio.Task[None] | None = None
 
     @property
-    def batch_size(self) -> int:
-        return self._ready.batch_size if self._ready else 1
+    def at_hand(self) -> list[str]:
+        """The engines that are loaded, and the one that is about to be."""
+        return self._resident if self._loading is None else [*self._resident, self._loading]
+
+    @property
+    def keeps_engines(self) -> bool:
+        """Whether it is too early for one of its engines to leave for another."""
+        if len(self.at_hand) < self._settings.resident_engines:
+            return False
+        return self._loading is not None or time.monotonic() < self._keeps_until
 
     def describe(self) -> WorkerState:
         if self._task_ids:
@@ -136,30 +174,46 @@ class _Worker:
             state=state,
             engine=ready.engine if ready else None,
             version=ready.version if ready else None,
+            resident=list(self._resident),
+            loading=self._loading,
             failure=self._failure,
         )
 
     async def warm_up(self) -> None:
-        """Start the child ahead of its first run; a failure is told by the next run."""
-        with contextlib.suppress(WorkerLost, OSError):
-            await self._ensure_started()
+        """Start the child ahead of its first run, with the first engine that can be loaded.
+
+        A failure is told by the next run of that engine.
+        """
+        for engine in self._settings.served_engines:
+            with contextlib.suppress(WorkerLost, OSError):
+                await self._ensure_started(engine)
+                return
 
     async def run(self, run: Run) -> AsyncGenerator[RunMessage]:
         if self._unload is not None:
             self._unload.cancel()
         if self._unloading is not None:
             await asyncio.wait({self._unloading})
+        self._engine = run.engine or self._settings.engine
         if not self._is_warm():
             yield Starting()
-            await self._ensure_started()
+            await self._ensure_started(self._engine)
         self._task_ids = {task.id for task in run.tasks}
         finished = False
         try:
             await self._send(run)
             while not finished:
-                message = await self._next_message()
-                finished = isinstance(message, Finished)
-                yield message
+                match message := await self._next_message():
+                    case Loading():
+                        self._resident, self._loading = message.resident, message.engine
+                        yield Starting()
+                    case Ready():
+                        self._take_ready(message)
+                    case _:
+                        # Said before it is ready: it cannot be loaded.
+                        self._loading = None
+                        finished = isinstance(message, Finished)
+                        yield message
         finally:
             self._task_ids = set()
             if not finished:
@@ -180,6 +234,7 @@ class _Worker:
         if self._unload is not None:
             self._unload.cancel()
         process, self._process, self._ready = self._process, None, None
+        self._resident, self._loading = [], None
         if process is None:
             return
         if process.returncode is None:
@@ -203,14 +258,21 @@ class _Worker:
     def _is_warm(self) -> bool:
         return self._ready is not None and self._process is not None and self._process.returncode is None
 
-    async def _ensure_started(self) -> None:
+    def _take_ready(self, ready: Ready) -> None:
+        self._ready, self._resident, self._loading = ready, ready.resident, None
+        self._keeps_until = time.monotonic() + ready.load_seconds
+        self.batch_sizes[ready.engine] = ready.batch_size
+        # It may compile before its first step.
+        self._slowest_seconds.pop(ready.engine, None)
+
+    async def _ensure_started(self, engine: str) -> None:
         async with self._starting:
             if self._is_warm():
                 return
             await self.stop(kill=True)
             self._failure = None
             try:
-                await self._start()
+                await self._start(engine)
             except WorkerLost as error:
                 self._failure = error.message
                 await self.stop(kill=True)
@@ -223,10 +285,10 @@ class _Worker:
                 await self.stop(kill=True)
                 raise
 
-    async def _start(self) -> None:
+    async def _start(self, engine: str) -> None:
         environment = {
             **os.environ,
-            **self._settings.to_environment(),
+            **self._settings.lead_with(engine).to_environment(),
             "UNDERSTUDY_DEVICE": self._device,
         }
         # A session of its own: Ctrl-C in the terminal is for the service, which ends its children.
@@ -240,18 +302,17 @@ class _Worker:
             start_new_session=True,
         )
         self._messages = asyncio.Queue()
-        self._slowest_seconds = None
+        self._slowest_seconds = {}
+        self._loading = engine
         self._reader = asyncio.create_task(_read_messages(self._process, self._messages))
         try:
             async with asyncio.timeout(self._settings.worker_start_seconds):
                 message = await self._messages.get()
         except TimeoutError:
-            raise WorkerLost(
-                "The engine did not load in time; see UNDERSTUDY_WORKER_START_SECONDS.", "engine_load_failed"
-            ) from None
+            raise _tell_slow_load() from None
         match message:
             case Ready():
-                self._ready = message
+                self._take_ready(message)
             case LoadFailed():
                 raise WorkerLost(message.message, message.code)
             case _:
@@ -274,28 +335,37 @@ class _Worker:
         except (ConnectionError, RuntimeError):
             raise WorkerLost("The worker died.") from None
 
-    async def _next_message(self) -> RunMessage:
+    async def _next_message(self) -> RunMessage | Loading | Ready:
         begun = time.monotonic()
         try:
             async with asyncio.timeout(self._silence_limit_seconds()):
                 message = await self._messages.get()
         except TimeoutError:
+            if self._loading is not None:
+                raise _tell_slow_load() from None
             raise WorkerLost("The worker hung and was replaced.", "worker_hung") from None
-        if message is None or isinstance(message, Ready | LoadFailed):
+        if message is None or isinstance(message, LoadFailed):
             raise WorkerLost("The worker died.")
-        if not isinstance(message, Step) or message.step > 0:
+        if isinstance(message, Drawn) or (isinstance(message, Step) and message.step > 0):
             waited = time.monotonic() - begun
-            self._slowest_seconds = max(self._slowest_seconds or 0.0, waited)
+            slowest = self._slowest_seconds.get(self._engine, 0.0)
+            self._slowest_seconds[self._engine] = max(slowest, waited)
         return message
 
     def _silence_limit_seconds(self) -> float:
-        # Before its first step a worker may compile or page in weights: give it as long as a load.
-        if self._slowest_seconds is None:
+        if self._loading is not None:
+            return self._settings.worker_start_seconds
+        slowest = self._slowest_seconds.get(self._engine)
+        # Before its first step an engine may compile or page in weights: give it as long as a load.
+        if slowest is None:
             return max(self._settings.worker_start_seconds, self._settings.worker_hang_seconds)
-        return max(
-            self._settings.worker_hang_seconds,
-            self._slowest_seconds * self._settings.worker_hang_factor,
-        )
+        return max(self._settings.worker_hang_seconds, slowest * self._settings.worker_hang_factor)
+
+
+def _tell_slow_load() -> WorkerLost:
+    return WorkerLost(
+        "The engine did not load in time; see UNDERSTUDY_WORKER_START_SECONDS.", "engine_load_failed"
+    )
 
 
 async def _read_messages(

@@ -24,11 +24,13 @@ class Task(msgspec.Struct, kw_only=True, frozen=True):
     for a hidden one.
     `fit_pose` says that keypoints come from the library and are to be fitted to the canvas.
     `provenance` is written into the file as it is. `preview` asks for a small copy of the picture.
+    `engine` is the name of the engine that draws it, the worker's first when None.
     """
 
     id: str
     prompt: str
     references: list[str]
+    engine: str | None = None
     negative_prompt: str = ""
     guidance_scale: float = 3.0
     steps: int = 10
@@ -56,6 +58,11 @@ class Run(msgspec.Struct, tag="run", frozen=True):
     tasks: list[Task]
     pictures: dict[str, bytes]
 
+    @property
+    def engine(self) -> str | None:
+        """The engine that its tasks name, which is one."""
+        return self.tasks[0].engine
+
 
 class Cancel(msgspec.Struct, tag="cancel", frozen=True):
     """To the worker: stop these tasks between two denoising steps."""
@@ -64,17 +71,31 @@ class Cancel(msgspec.Struct, tag="cancel", frozen=True):
 
 
 class Ready(msgspec.Struct, tag="ready", frozen=True):
-    """From the worker: the engine is loaded; sent once, before any run."""
+    """From the worker: an engine is loaded, the first before any run and others after `Loading`.
+
+    `resident` has the names of all that are loaded now.
+    """
 
     engine: str
     version: str
     device: str
     load_seconds: float
     batch_size: int = 1
+    resident: list[str] = []
+
+
+class Loading(msgspec.Struct, tag="loading", frozen=True):
+    """From the worker: in a run, an engine begins to be loaded; `resident` has those that stay.
+
+    `Ready` follows, or the `TaskFailed` of each task that needs it.
+    """
+
+    engine: str
+    resident: list[str]
 
 
 class LoadFailed(msgspec.Struct, tag="load_failed", frozen=True):
-    """From the worker: the engine cannot be loaded; the worker ends."""
+    """From the worker: its first engine cannot be loaded; the worker ends."""
 
     code: str
     message: str
@@ -127,11 +148,11 @@ class Finished(msgspec.Struct, tag="finished", frozen=True):
 
 
 class Starting(msgspec.Struct, tag="starting", frozen=True):
-    """From the executor itself: no worker is warm, one is being started for this run."""
+    """From the executor itself: a worker, or the run's engine in one, is being started for this run."""
 
 
 ToWorker = Run | Cancel
-FromWorker = Ready | LoadFailed | Step | Drawn | TaskFailed | Finished
+FromWorker = Ready | Loading | LoadFailed | Step | Drawn | TaskFailed | Finished
 
 _encoder = msgspec.msgpack.Encoder()
 _to_worker = msgspec.msgpack.Decoder(ToWorker)

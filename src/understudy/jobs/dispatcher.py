@@ -4,6 +4,9 @@ It claims the jobs whose turn it is, gets their pictures while the devices are s
 those before, hands out what workers can start now and one batch more, writes progress, and
 finishes. It wakes when a job is submitted or a worker becomes free. It knows executors by their
 protocol, and never decodes a picture itself.
+
+Which engine draws a job is told by its model. A batch has jobs of one engine; the executor says for how
+long an engine that is loaded is preferred to the queue's order.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -21,7 +24,7 @@ from sqlalchemy.exc import DBAPIError
 
 from ..blobs import BlobStore
 from ..content_policy import ContentBlocked, PromptPolicy
-from ..errors import ServiceError, UnderstudyError
+from ..errors import NotFound, ServiceError, UnderstudyError
 from ..executors import Executor, RunMessage, WorkerLost
 from ..executors.messages import Drawn, Run, Starting, Step, TaskFailed
 from ..fetch import FetchPlaces
@@ -61,8 +64,12 @@ class Dispatcher:
         places: FetchPlaces,
         executor: Executor,
         meters: Meters,
+        engines: Mapping[str, str],
     ) -> None:
+        """`engines` has the engine of each model, by the model's slug."""
         self._settings = settings
+        self._engines = engines
+        self._served = list(dict.fromkeys(engines.values()))
         self._policy = policy
         self._store = store
         self._files = files
@@ -72,7 +79,7 @@ class Dispatcher:
         self._executor = executor
         self._meters = meters
         self._held: dict[str, HeldJob] = {}
-        self._preparing = 0
+        self._preparing: set[HeldJob] = set()
         self._ready: list[HeldJob] = []
         self._some_ready = asyncio.Condition()
         # Jobs whose batch took a worker down: one of them is to blame, so each runs alone next.
@@ -124,28 +131,52 @@ class Dispatcher:
     async def _claim_jobs(self) -> None:
         while True:
             try:
-                while (room := self._count_room()) > 0:
-                    claimed = await self._store.claim(
-                        self._settings.lease_seconds, room, self._places.list_full()
-                    )
-                    for job in claimed:
-                        self._begin_to_prepare(HeldJob(job))
-                    if len(claimed) < room:
-                        break
+                while await self._claim_batch():
+                    pass
             except Exception:
                 log.exception("claiming_failed")
                 await asyncio.sleep(RETRY_SECONDS)
             # A job can also become free by time (a lease that ran out), hence a limit.
             await self._store.feed.wait_for_work(self._settings.lease_seconds)
 
-    def _count_room(self) -> int:
-        """How many more jobs to claim: one batch is kept ready beside those that run.
-
-        Those that wait for another host are not counted, so that it holds up no other.
-        """
+    async def _claim_batch(self) -> bool:
+        """Claim jobs to be kept ready; whether to look for more."""
         if self._stopping or self._places.are_taken:
-            return 0
-        return self._executor.batch_size - len(self._ready) - self._preparing
+            return False
+        room, choices = self._find_room()
+        if room <= 0:
+            return False
+        for engines in choices:
+            claimed = await self._store.claim(
+                self._settings.lease_seconds, room, self._places.list_full(), self._list_models(engines)
+            )
+            for job in claimed:
+                self._begin_to_prepare(HeldJob(job, self._engines.get(job.model)))
+            if claimed:
+                return len(claimed) == room
+        return False
+
+    def _find_room(self) -> tuple[int, list[Collection[str | None] | None]]:
+        """How many more jobs to claim, and of which engines (None: any): the first of these that has some.
+
+        One batch, which is of one engine, is kept ready beside those that run. Those that wait for
+        another host are not counted, so that it holds up no other.
+        """
+        kept = len(self._ready) + len(self._preparing)
+        if len(self._served) == 1:
+            return self._executor.batch_size(self._served[0]) - kept, [None]
+        if kept:
+            engine = min([*self._ready, *self._preparing], key=lambda held: held.order).engine
+            return (self._executor.batch_size(engine) if engine else 1) - kept, [{engine}]
+        # The first one tells which engine the others are to have.
+        preferred = self._executor.preferred_engines()
+        return 1, [preferred, None] if preferred else [None]
+
+    def _list_models(self, engines: Collection[str | None] | None) -> list[str] | None:
+        """The models that these engines draw; None of any engine."""
+        if engines is None:
+            return None
+        return [model for model, engine in self._engines.items() if engine in engines]
 
     def _begin_to_prepare(self, held: HeldJob) -> None:
         self._held[held.job.id] = held
@@ -153,14 +184,14 @@ class Dispatcher:
         if fetches:
             self._places.take(held.job.account_id)
         else:
-            self._preparing += 1
+            self._preparing.add(held)
 
         def end(work: asyncio.Task[None]) -> None:
             # Here and not in the work itself: cancelled before its first step, it never begins.
             if fetches:
                 self._places.free(held.job.account_id)
             else:
-                self._preparing -= 1
+                self._preparing.discard(held)
             if work.cancelled():
                 self._do_beside(self._give_back(held))
             self._store.feed.wake()
@@ -171,11 +202,16 @@ class Dispatcher:
     async def _prepare(self, held: HeldJob) -> None:
         job = held.job
         try:
+            if held.engine is None:
+                raise NotFound(
+                    f"The model {job.model} is not served any more; send the request to another.",
+                    code="model_not_found",
+                )
             # Before anything is fetched for it, and whether or not an engine is there.
             self._policy.check(job.parameters["prompt"], job.parameters.get("negative_prompt", ""))
             if must_fetch(job):
                 await self._store.record_stage(job, "fetching")
-            held.take_tasks(*await self._inputs.read_tasks(job))
+            held.take_tasks(*await self._inputs.read_tasks(job, held.engine))
         except (OSError, ServiceError, DBAPIError):
             log.exception("job_not_prepared", extra={"job": job.id})
             await self._give_back_later(held)
@@ -221,13 +257,15 @@ class Dispatcher:
                     self._do_beside(self._finish(held))
 
     def _take_batch(self) -> list[HeldJob]:
-        first = self._ready.pop(0)
+        preferred = self._executor.preferred_engines(of_idle=True)
+        first = next((held for held in self._ready if held.engine in preferred), self._ready[0])
+        self._ready.remove(first)
         first.running = True
         batch = [first]
         if first.job.id in self._suspects:
             return batch
         for held in list(self._ready):
-            if len(batch) >= self._executor.batch_size:
+            if len(batch) >= self._executor.batch_size(first.engine):
                 break
             if held.agrees_with(first) and held.job.id not in self._suspects:
                 self._ready.remove(held)

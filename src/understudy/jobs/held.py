@@ -16,12 +16,14 @@ from .job import Job
 class HeldJob:
     """One claimed job.
 
-    `tasks` are its pictures in their order, `images` what is known of each as the job's row tells
-    it. `lost`: its lease went to somebody else or it was cancelled. `names` are the files that were
-    written for it, `unrecorded` those of them that no row names yet.
+    `engine` draws it; None when its model is not served any more. `tasks` are its pictures in their
+    order, `images` what is known of each as the job's row tells it. `lost`: its lease went to somebody
+    else or it was cancelled. `names` are the files that were written for it, `unrecorded` those of them
+    that no row names yet.
     """
 
     job: Job
+    engine: str | None = None
     tasks: list[Task] = field(default_factory=list)
     images: list[dict[str, Any]] = field(default_factory=list)
     pictures: dict[str, bytes] = field(default_factory=dict)
@@ -109,8 +111,12 @@ class HeldJob:
             await asyncio.wait({self.recording})
 
     def agrees_with(self, other: HeldJob) -> bool:
-        """Whether both are a single task and may be drawn in one batch."""
-        return len(self.tasks) == len(other.tasks) == 1 and self._shape() == other._shape()
+        """Whether both are a single task and may be drawn in one batch, by one engine."""
+        return (
+            self.engine == other.engine
+            and len(self.tasks) == len(other.tasks) == 1
+            and self._shape() == other._shape()
+        )
 
     def _keep_file(self, name: str, kind: str, content_type: str, data: bytes) -> None:
         self.unrecorded.append(
@@ -131,7 +137,7 @@ class HeldJob:
         size = (first.width, first.height)
         strengths = (first.guidance_scale, first.ip_scale, first.pose_scale)
         counts = (first.steps, first.candidates, len(first.references))
-        return (*size, *strengths, *counts, posed)
+        return (self.engine, *size, *strengths, *counts, posed)
 
 
 def is_drawn(image: dict[str, Any]) -> bool:

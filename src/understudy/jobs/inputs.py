@@ -26,8 +26,9 @@ class InputReader:
         self._decoder = decoder
         self._fetcher = fetcher
 
-    async def read_tasks(self, job: Job) -> tuple[list[Task], dict[str, bytes]]:
-        """The tasks of a job, one for each picture it asks for, and the files they name by digest.
+    async def read_tasks(self, job: Job, engine: str) -> tuple[list[Task], dict[str, bytes]]:
+        """The tasks of a job for an engine, one for each picture it asks for, and the files they name
+        by digest.
 
         Raises:
             UnderstudyError: a picture cannot be had or read (the parameter is named).
@@ -38,6 +39,7 @@ class InputReader:
         return build_tasks(
             Parameters.model_validate(job.parameters),
             model=job.model,
+            engine=engine,
             seed=job.seed,
             references=by_name["ip_image"],
             pose_picture=by_name["input_image"][0] if "input_image" in by_name else None,

@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, LargeBinary, and_, bindparam, case, func, insert, null, or_, select, update
+from sqlalchemy import (
+    JSON,
+    ColumnElement,
+    LargeBinary,
+    and_,
+    bindparam,
+    case,
+    func,
+    insert,
+    null,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from ..accounts.tables import accounts
 from .tables import failed, jobs, processing, queued, unended, waiting
@@ -101,19 +115,25 @@ tell_remaining = (
     )
 )
 
-_next_ones = (
-    select(jobs.c.sequence)
-    .where(waiting, jobs.c.account_id.not_in(bindparam("but_not_of", expanding=True)))
-    .order_by(jobs.c.turn, jobs.c.sequence)
-    .limit(bindparam("limit"))
-    .with_for_update(skip_locked=True)
-)
-claim = (
-    update(jobs)
-    .where(jobs.c.sequence.in_(_next_ones.scalar_subquery()))
-    .values(token=jobs.c.token + 1, lease_expires_at=bindparam("until"))
-    .returning(*jobs.c)
-)
+
+def _claim(*which: ColumnElement[bool]) -> ReturningUpdate[Any]:
+    next_ones = (
+        select(jobs.c.sequence)
+        .where(waiting, jobs.c.account_id.not_in(bindparam("but_not_of", expanding=True)), *which)
+        .order_by(jobs.c.turn, jobs.c.sequence)
+        .limit(bindparam("limit"))
+        .with_for_update(skip_locked=True)
+    )
+    return (
+        update(jobs)
+        .where(jobs.c.sequence.in_(next_ones.scalar_subquery()))
+        .values(token=jobs.c.token + 1, lease_expires_at=bindparam("until"))
+        .returning(*jobs.c)
+    )
+
+
+claim = _claim()
+claim_of_models = _claim(jobs.c.model.in_(bindparam("models", expanding=True)))
 
 # SQLite gives a new row the number of the last one where that was deleted: the id tells them apart.
 _held = update(jobs).where(

@@ -249,14 +249,23 @@ class Store:
 
     # Holding a job.
 
-    async def claim(self, lease_seconds: float, limit: int = 1, but_not_of: Sequence[str] = ()) -> list[Job]:
+    async def claim(
+        self,
+        lease_seconds: float,
+        limit: int = 1,
+        but_not_of: Sequence[str] = (),
+        models: Sequence[str] | None = None,
+    ) -> list[Job]:
         """Lease the waiting jobs whose turn it is, in the order of their turns.
 
-        Jobs of the accounts `but_not_of` are passed over.
+        Jobs of the accounts `but_not_of` are passed over, and those that are not of these `models`.
         """
         values = {"limit": limit, "until": time.time() + lease_seconds, "but_not_of": list(but_not_of)}
+        claim = statements.claim
+        if models is not None:
+            claim, values["models"] = statements.claim_of_models, list(models)
         rows = await self.database.write(
-            lambda connection: connection.execute(statements.claim, values).all(),
+            lambda connection: connection.execute(claim, values).all(),
             lambda rows: self.publish_all([row.id for row in rows]),
         )
         return sorted(map(_job, rows), key=lambda job: (job.turn, job.sequence))

@@ -18,13 +18,15 @@ def build_tasks(
     parameters: Parameters,
     *,
     model: str,
+    engine: str | None = None,
     seed: int,
     references: Sequence[bytes],
     pose_picture: bytes | None = None,
     id_prefix: str = "",
     previews: bool = False,
 ) -> tuple[list[Task], dict[str, bytes]]:
-    """The tasks of one request, in the order of its pictures, and the files they name by digest.
+    """The tasks of one request for an engine, in the order of its pictures, and the files they name by
+    digest.
 
     `references`, all of one character, and `pose_picture` are PNG files as the decoder makes them.
     Every pose of a sheet starts from the same seed; the pictures of one pose count up from it.
@@ -45,6 +47,7 @@ def build_tasks(
         tasks.append(
             Task(
                 id=f"{id_prefix}{len(tasks)}",
+                engine=engine,
                 prompt=parameters.prompt,
                 negative_prompt=parameters.negative_prompt,
                 guidance_scale=parameters.guidance_scale,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from copy import deepcopy
 from typing import Any
 
 from fastapi import FastAPI
 
 from .. import __version__
+from ..catalog import Catalog
 from ..settings import Settings
 from . import account, admin, characters, files, generations, health, models, requests, webhooks
 from .failures import BodyLimit, RequestId, install_failures
@@ -30,7 +32,11 @@ ROUTERS = (
 
 
 class Api(FastAPI):
-    """FastAPI's application, whose OpenAPI page tells of what every POST knows."""
+    """FastAPI's application, whose OpenAPI page tells of what every POST knows, and of its models."""
+
+    def __init__(self, catalog: Catalog, **options: Any) -> None:
+        super().__init__(**options)
+        self._catalog = catalog
 
     def openapi(self) -> dict[str, Any]:
         """The API's description."""
@@ -39,7 +45,24 @@ class Api(FastAPI):
             for operations in super().openapi()["paths"].values():
                 if "post" in operations:
                     operations["post"].setdefault("parameters", []).append(KEY_PARAMETER)
+                for operation in operations.values():
+                    self._name_models(operation)
         return super().openapi()
+
+    def _name_models(self, operation: dict[str, Any]) -> None:
+        """Say which models there are where one is named, and which parameters do not act with which."""
+        models = self._catalog.list_models()
+        slugs = [parameter for parameter in operation.get("parameters", []) if parameter["name"] == "slug"]
+        for parameter in slugs:
+            parameter["schema"]["enum"] = [model.slug for model in models]
+        if slugs and "requestBody" in operation:
+            # A copy, for the route has it too.
+            operation["requestBody"] = deepcopy(operation["requestBody"])
+            for content in operation["requestBody"]["content"].values():
+                for name, described in content["schema"]["properties"].items():
+                    if idle := [model.slug for model in models if name in model.idle]:
+                        words = described.get("description", "")
+                        described["description"] = f"{words} Does not act with {', '.join(idle)}.".strip()
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -52,6 +75,7 @@ def create_app(settings: Settings) -> FastAPI:
             yield
 
     app = Api(
+        Catalog(settings),
         title="Understudy",
         version=__version__,
         summary="One reference, any pose: the same character, again and again.",

@@ -21,6 +21,14 @@ class PriceBody(BaseModel):
     price: float
 
 
+class LicenceBody(BaseModel):
+    """The licence of some of a model's weights."""
+
+    weights: str = Field(description="Their hub id, or the last part of a folder's name.")
+    licence: str
+    licence_url: str
+
+
 class ModelBody(BaseModel):
     """A model of the catalogue; `parameters` is JSON Schema."""
 
@@ -31,10 +39,13 @@ class ModelBody(BaseModel):
     engine_title: str
     price: float = Field(description="Of a picture of up to 1024 x 1024 pixels, in credits.")
     prices: list[PriceBody]
-    licence: str
+    licence: str = Field(description="The one of `licences` that allows the least.")
     licence_url: str
+    licences: list[LicenceBody]
     warnings: list[str]
-    parameters: dict[str, Any]
+    parameters: dict[str, Any] = Field(
+        description="A parameter that never acts with this model has `acts` false and a `reason`."
+    )
 
 
 class ModelsBody(BaseModel):

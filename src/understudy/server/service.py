@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..accounts.accounts import AccountStore
-from ..accounts.credits import MICROCREDITS, CreditStore
+from ..accounts.credits import CreditStore
 from ..accounts.idempotency import IdempotencyStore
 from ..accounts.keys import Key, KeyStore
 from ..accounts.limits import MINUTE, POSTS_BESIDE, Limits, RateCounter, refuse
@@ -178,6 +178,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         decoder = PictureDecoder.from_settings(settings, processes=DECODER_PROCESSES)
         fetcher = PictureFetcher.from_settings(settings)
         places = FetchPlaces(store.feed.wake)
+        catalog = Catalog(settings)
         executor = LocalExecutor(settings)
         policy = PromptPolicy.from_settings(settings)
         dispatcher = Dispatcher(
@@ -190,6 +191,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             places,
             executor,
             meters,
+            catalog.engines,
         )
         idempotency = IdempotencyStore(database)
         sweeper = Sweeper(settings, Retention(store), files, blobs, idempotency, meters)
@@ -205,7 +207,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             await deliverer.start()
             yield Service(
                 settings=settings,
-                catalog=Catalog(settings.engine, _price(settings)),
+                catalog=catalog,
                 policy=policy,
                 database=database,
                 store=store,
@@ -238,13 +240,6 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             await database.close()
     finally:
         os.close(lock)
-
-
-def _price(settings: Settings) -> int | None:
-    """Micro-credits for a picture of usual size; None for the engine's own price."""
-    if settings.credits != "on":
-        return 0
-    return None if settings.price_credits is None else int(settings.price_credits * MICROCREDITS)
 
 
 def _counter(limit: int, seconds: float) -> RateCounter | None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from PIL import Image
 from portfolios import Drawn, Order
+from pydantic import ValidationError
 
 import understudy
 from understudy import Client, InferenceFailed, Job
@@ -152,7 +153,13 @@ def read_engine(words: str, device: str) -> EngineArtist:
         if not equals or setting not in Settings.model_fields:
             raise ValueError(f"{pair!r} is no setting=value; docs/settings.md has the settings")
         changes[setting] = value
-    return EngineArtist(words, Settings(engine=name, **{"device": device, **changes}))
+    try:
+        return EngineArtist(words, Settings(engine=name, **{"device": device, **changes}))
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        raise ValueError(
+            f"{'.'.join(map(str, wrong['loc']))} of --engine {words!r}: {wrong['msg']}"
+        ) from error
 
 
 def _to_request(order: Order) -> DrawRequest:

@@ -9,19 +9,27 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, ControlNetModel, StableDiffusionXLControlNetPipeline
+from transformers import (
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPVisionModelWithProjection,
+    PreTrainedModel,
+)
 
 from ..pose.drawing import StickStyle
 from ..settings import Settings
 from . import EngineError
 from .detector import PoseDetector
-from .loading import loading, locate
+from .loading import loading, locate, locate_lora
+from .lora import fuse_lora
+from .presets import SdxlPreset, choose_sdxl
+from .schedulers import make_scheduler
 from .toon_autoencoder import ToonAutoencoder
 from .toon_detector import ToonDetector, ToonPoseModel
 
@@ -31,6 +39,12 @@ DETECTOR_FOLDER = "pose_detector"
 """Where the embedded checkpoint has its detector, beside the folders of a pipeline."""
 LIKENESS_FILE = "likeness.json"
 """Where it has the cosine of different characters, which its training measured."""
+ENCODERS = {
+    "text_encoder": CLIPTextModel,
+    "text_encoder_2": CLIPTextModelWithProjection,
+    "image_encoder": CLIPVisionModelWithProjection,
+}
+"""The parts of a pipeline that are transformers'."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +57,15 @@ class Profile:
     `told_size` is the size that the UNet is always told it draws at (the canvas's own when None).
     `empty_skeleton` says that it learned "no pose" as a black skeleton picture; otherwise the
     ControlNet is left out. `likeness_floor` is the cosine at which likeness is 0.
+    `ip_scale` is the strength of the reference when none is asked for, and an adapter for its face has
+    `face_share` of the reference's. `preset` tells which parameters act.
     `small_networks` says that on a CPU their forwards are replayed (`replay.py`), and
     `picture_bytes` is an upper bound for what one more picture of a batch takes on a GPU.
     """
 
     name: str
     version: str
+    preset: SdxlPreset
     canvas_pixels: int
     canvas_multiple: int
     stick_style: StickStyle
@@ -60,6 +77,7 @@ class Profile:
     likeness_floor: float
     small_networks: bool
     picture_bytes: int
+    face_share: float = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +86,9 @@ class Checkpoint:
 
     `controlnet` and `vae` are None where `model` holds them itself; `ip_adapter_encoder` is
     None where `model` holds the image encoder. Paths inside `ip_adapter` are relative to it.
-    `detector` is a folder that may have a detector of characters as the model draws them.
+    `ip_adapter_face_weights` is a file beside `ip_adapter_weights`, for faces, and `loras` are files with
+    the setting that names each and its weight. `detector` is a folder that may have a detector of
+    characters as the model draws them.
     """
 
     profile: Profile
@@ -76,7 +96,9 @@ class Checkpoint:
     ip_adapter: str
     ip_adapter_subfolder: str
     ip_adapter_weights: str
+    ip_adapter_face_weights: str | None = None
     ip_adapter_encoder: str | None = None
+    loras: tuple[tuple[str, Path, float], ...] = ()
     controlnet: str | None = None
     vae: str | None = None
     detector: str | None = None
@@ -113,6 +135,7 @@ def describe_toon(folder: Path, version: str) -> Checkpoint:
         profile=Profile(
             name="toon",
             version=version,
+            preset=SdxlPreset(model="toon", idle={}),
             canvas_pixels=128 * 128,
             canvas_multiple=16,
             stick_style=StickStyle.TOON,
@@ -138,6 +161,7 @@ def _sdxl_checkpoint(settings: Settings) -> Checkpoint:
         profile=Profile(
             name="sdxl",
             version=Path(settings.sdxl_model).name,
+            preset=choose_sdxl(settings),
             canvas_pixels=1024 * 1024,
             canvas_multiple=64,
             stick_style=StickStyle.XINSIR,
@@ -157,6 +181,10 @@ def _sdxl_checkpoint(settings: Settings) -> Checkpoint:
         ip_adapter=locate(settings, "sdxl_ip_adapter", "sdxl"),
         ip_adapter_subfolder=settings.sdxl_ip_adapter_subfolder,
         ip_adapter_weights=settings.sdxl_ip_adapter_weights,
+        ip_adapter_face_weights=settings.sdxl_ip_adapter_face_weights or None,
+        loras=tuple(
+            (lora.setting, locate_lora(settings, lora), lora.weight) for lora in settings.all_sdxl_loras
+        ),
         ip_adapter_encoder=settings.sdxl_ip_adapter_encoder or None,
     )
 
@@ -171,39 +199,52 @@ def load_pipeline(checkpoint: Checkpoint, device: str) -> StableDiffusionXLContr
     half = checkpoint.profile.half_precision and torch.device(device).type == "cuda"
     dtype = torch.float16 if half else torch.float32
     parts: dict[str, Any] = {}
+    # Each part goes to the device at once: that a file had not everything is found out there.
     if checkpoint.controlnet is not None:
         with loading("ControlNet", "UNDERSTUDY_SDXL_CONTROLNET"):
-            parts["controlnet"] = _load(ControlNetModel.from_pretrained, checkpoint.controlnet, dtype)
+            parts["controlnet"] = _load(ControlNetModel, checkpoint.controlnet, dtype).to(device)
     if checkpoint.vae is not None:
         with loading("autoencoder", "UNDERSTUDY_SDXL_VAE"):
-            parts["vae"] = _load(AutoencoderKL.from_pretrained, checkpoint.vae, dtype)
+            parts["vae"] = _load(AutoencoderKL, checkpoint.vae, dtype).to(device)
     elif _holds_toon_autoencoder(checkpoint.model):
         with loading("autoencoder", "UNDERSTUDY_SDXL_MODEL"):
             # A pipeline cannot load a class by itself that is not diffusers' own.
             vae = ToonAutoencoder.from_pretrained(Path(checkpoint.model) / "vae", dtype=dtype)
             # Convolutions on a CPU take half the time so.
             parts["vae"] = vae.to(memory_format=torch.channels_last)
+    adapter = "UNDERSTUDY_SDXL_IP_ADAPTER and its subfolder, weights and encoder"
+    if checkpoint.ip_adapter_encoder is not None:
+        with loading("image encoder", adapter):
+            folder = _find_image_encoder(checkpoint)
+            parts["image_encoder"] = _load_encoder("image_encoder", folder, dtype)
     with loading("model", "UNDERSTUDY_SDXL_MODEL"):
+        named = StableDiffusionXLControlNetPipeline.load_config(checkpoint.model)
+        for name in ENCODERS:
+            if name not in parts and named.get(name, (None,))[0] is not None:
+                parts[name] = _load_encoder(name, Path(checkpoint.model) / name, dtype)
         pipeline = _load(
-            StableDiffusionXLControlNetPipeline.from_pretrained,
-            checkpoint.model,
-            dtype,
-            add_watermarker=False,
-            **parts,
+            StableDiffusionXLControlNetPipeline, checkpoint.model, dtype, add_watermarker=False, **parts
         )
-        # That a file had not everything is found out here.
+        preset = checkpoint.profile.preset
+        if preset.scheduler is not None:
+            pipeline.scheduler = make_scheduler(preset.scheduler, pipeline.scheduler.config)
         pipeline.to(device)
-    with loading("IP-Adapter", "UNDERSTUDY_SDXL_IP_ADAPTER and its subfolder, weights and encoder"):
+    for setting, file, weight in checkpoint.loras:
+        with loading("LoRA", f"UNDERSTUDY_{setting.upper()}", "a LoRA for SDXL, a safetensors file"):
+            fuse_lora(pipeline, file, weight)
+    with loading("IP-Adapter", adapter):
+        weights = filter(None, (checkpoint.ip_adapter_weights, checkpoint.ip_adapter_face_weights))
         pipeline.load_ip_adapter(
             checkpoint.ip_adapter,
             subfolder=checkpoint.ip_adapter_subfolder,
-            weight_name=checkpoint.ip_adapter_weights,
-            image_encoder_folder=checkpoint.ip_adapter_encoder,
+            weight_name=list(weights),
+            image_encoder_folder=None,
         )
         if pipeline.image_encoder is None:
             raise FileNotFoundError("there is no image encoder")
+        pipeline.to(device)
     pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to(device)
+    return pipeline
 
 
 def load_detector(checkpoint: Checkpoint) -> PoseDetector | None:
@@ -220,16 +261,35 @@ def load_detector(checkpoint: Checkpoint) -> PoseDetector | None:
         return PoseDetector(ToonPoseModel(network))
 
 
-def _load(from_pretrained: Callable[..., Any], place: str, dtype: torch.dtype, **options: Any) -> Any:
+def _load(kind: Any, place: str | Path, dtype: torch.dtype, **options: Any) -> Any:
     """Load from a folder, taking the smaller half-precision files where there are any: on every device, for
     they are all that is fetched then.
     """
+    options |= {"dtype": dtype, "use_safetensors": True}
     if any(Path(place).rglob("*.fp16.safetensors")):
         try:
-            return from_pretrained(place, dtype=dtype, variant="fp16", **options)
+            return kind.from_pretrained(place, variant="fp16", **options)
         except (OSError, ValueError):
             logger.info("there are no files of the fp16 variant; loading the full ones")
-    return from_pretrained(place, dtype=dtype, **options)
+    return kind.from_pretrained(place, **options)
+
+
+def _load_encoder(name: str, folder: Path, dtype: torch.dtype) -> PreTrainedModel:
+    """Load an encoder of texts or pictures whole.
+
+    Raises:
+        ValueError: its file has not everything; transformers would make up the rest.
+    """
+    encoder, told = _load(ENCODERS[name], folder, dtype, output_loading_info=True)
+    if told["missing_keys"]:
+        raise ValueError(f"the weights of {name} are not whole: {min(told['missing_keys'])} is missing")
+    return encoder
+
+
+def _find_image_encoder(checkpoint: Checkpoint) -> Path:
+    """Its folder: as diffusers has it, a name without a slash is one beside the IP-Adapter's weights."""
+    place, encoder = Path(checkpoint.ip_adapter), checkpoint.ip_adapter_encoder
+    return place / encoder if "/" in encoder else place / checkpoint.ip_adapter_subfolder / encoder
 
 
 def _holds_toon_autoencoder(model: str) -> bool:

@@ -108,7 +108,7 @@ class EditEngine(ABC):
                     num_inference_steps=self.preset.count_steps(request.steps),
                     latents=noise,
                     generator=generator,
-                    callback_on_step_end=watch.report_steps(self._pipeline, previewer),
+                    callback_on_step_end=watch.report_steps(previewer),
                 ).images[0]
             except AllCancelled:
                 return None

@@ -20,6 +20,13 @@ from .canvas import square_picture
 
 KEPT = 32
 """How many embeddings of each kind are kept; the least recently used goes first."""
+LEAST_FACE = 32
+"""The shorter side, in pixels, of what an adapter for faces is shown; smaller it shows nothing."""
+WHOLE, FACE = 0, 1
+"""A pipeline's adapters in their order."""
+
+FindFace = Callable[[Image.Image], tuple[int, int, int, int] | None]
+"""A picture -> left, top, right, bottom of the face in it; None where there is none to be found."""
 
 
 class TextEmbedding(NamedTuple):
@@ -29,23 +36,35 @@ class TextEmbedding(NamedTuple):
     pooled: torch.Tensor
 
 
-class ReferenceEmbedding(NamedTuple):
-    """The IP-Adapter's input for the reference and for no reference, (1, 1, tokens, channels) each,
-    and the identity as `Embeddings.encode_identity` gives it."""
+class AdapterInput(NamedTuple):
+    """What an IP-Adapter reads of a picture, and of none, (1, 1, tokens, channels) each."""
 
     states: torch.Tensor
     empty_states: torch.Tensor
+
+
+class ReferenceEmbedding(NamedTuple):
+    """What is read of a reference: as a whole, of its face where there is an adapter for faces, and the
+    identity as `Embeddings.encode_identity` gives it."""
+
+    whole: AdapterInput
+    face: AdapterInput | None
+    shows_face: bool
     identity: torch.Tensor
 
 
 class Embeddings:
     """The embeddings of one pipeline."""
 
-    def __init__(self, pipeline: StableDiffusionXLControlNetPipeline) -> None:
+    def __init__(self, pipeline: StableDiffusionXLControlNetPipeline, find_face: FindFace) -> None:
+        """`find_face` is asked where the pipeline has a second IP-Adapter, which is one for faces."""
         self._pipeline = pipeline
+        self._find_face = find_face
+        self._projections = pipeline.unet.encoder_hid_proj.image_projection_layers
+        self.reads_faces = len(self._projections) > 1
         self._texts: OrderedDict[Any, TextEmbedding] = OrderedDict()
         self._references: OrderedDict[Any, ReferenceEmbedding] = OrderedDict()
-        self._nothing: torch.Tensor | None = None
+        self._nothing: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def count_tokens(self, text: str) -> tuple[int, int]:
         """How many tokens a text has, and how many of them the model reads."""
@@ -75,10 +94,10 @@ class Embeddings:
         """The embedding of a reference picture, RGB of any proportions."""
 
         def encode() -> ReferenceEmbedding:
-            pixels = self._read_pixels(picture)
-            seen = self._pipeline.image_encoder(pixels, output_hidden_states=self._adapter_reads_states)
-            states = self._choose_states(seen)
-            return ReferenceEmbedding(states, self._encode_nothing(pixels, states), _find_identity(seen))
+            seen = self._look_at(picture)
+            whole = self._read_states(WHOLE, seen)
+            face, shows_face = self._encode_face(picture) if self.reads_faces else (None, False)
+            return ReferenceEmbedding(whole, face, shows_face, _find_identity(seen))
 
         return _keep(self._references, _digest(picture), encode)
 
@@ -87,28 +106,40 @@ class Embeddings:
         """The image encoder's projected embedding of a picture, of unit length: (channels,)."""
         return _find_identity(self._pipeline.image_encoder(self._read_pixels(picture)))
 
-    @property
-    def _adapter_reads_states(self) -> bool:
-        """Whether the IP-Adapter reads the encoder's last states but one, and not its embedding."""
-        projection = self._pipeline.unet.encoder_hid_proj.image_projection_layers[0]
-        return not isinstance(projection, ImageProjection)
+    def _encode_face(self, picture: Image.Image) -> tuple[AdapterInput, bool]:
+        """What is read of a face, and whether there is one; without, it is what is read of no picture."""
+        box = self._find_face(picture)
+        if box is None or min(box[2] - box[0], box[3] - box[1]) < LEAST_FACE:
+            none = self._read_nothing(FACE)
+            return AdapterInput(none, none), False
+        return self._read_states(FACE, self._look_at(picture.crop(box))), True
+
+    def _look_at(self, picture: Image.Image) -> Any:
+        reads_states = any(map(self._reads_states, range(len(self._projections))))
+        return self._pipeline.image_encoder(self._read_pixels(picture), output_hidden_states=reads_states)
+
+    def _reads_states(self, adapter: int) -> bool:
+        """Whether an IP-Adapter reads the encoder's last states but one, and not its embedding."""
+        return not isinstance(self._projections[adapter], ImageProjection)
 
     def _read_pixels(self, picture: Image.Image) -> torch.Tensor:
         encoder = self._pipeline.image_encoder
         pixels = self._pipeline.feature_extractor(square_picture(picture), return_tensors="pt").pixel_values
         return pixels.to(encoder.device, encoder.dtype)
 
-    def _choose_states(self, seen: Any) -> torch.Tensor:
-        return (seen.hidden_states[-2] if self._adapter_reads_states else seen.image_embeds)[None]
+    def _read_states(self, adapter: int, seen: Any) -> AdapterInput:
+        states = seen.hidden_states[-2] if self._reads_states(adapter) else seen.image_embeds
+        return AdapterInput(states[None], self._read_nothing(adapter))
 
-    def _encode_nothing(self, pixels: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
-        """What stands for no reference: the states of a picture of zeros, or a zero embedding."""
-        if not self._adapter_reads_states:
-            return torch.zeros_like(states)
+    def _read_nothing(self, adapter: int) -> torch.Tensor:
+        """What stands for no picture: the states of one of zeros, or a zero embedding."""
         if self._nothing is None:
             encoder = self._pipeline.image_encoder
-            self._nothing = self._choose_states(encoder(torch.zeros_like(pixels), output_hidden_states=True))
-        return self._nothing
+            pixels = torch.zeros_like(self._read_pixels(Image.new("RGB", (1, 1))))
+            seen = encoder(pixels, output_hidden_states=True)
+            self._nothing = seen.hidden_states[-2][None], torch.zeros_like(seen.image_embeds)[None]
+        states, embedding = self._nothing
+        return states if self._reads_states(adapter) else embedding
 
 
 def _find_identity(seen: Any) -> torch.Tensor:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
-from ..settings import Settings
-from ..weights import WeightsMissing, find_folder
+from ..settings import Lora, Settings
+from ..weights import WeightsMissing, find_folder, find_lora
 from . import EngineError
 
 logger = logging.getLogger(__name__)
@@ -27,10 +28,26 @@ def locate(settings: Settings, setting: str, engine: str) -> str:
         raise EngineError(error.message, code="engine_load_failed") from None
 
 
+def locate_lora(settings: Settings, lora: Lora) -> Path:
+    """The file of a LoRA; nothing is downloaded.
+
+    Raises:
+        EngineError: it is not on this machine (`engine_load_failed`).
+    """
+    try:
+        return find_lora(settings, lora)
+    except WeightsMissing as error:
+        raise EngineError(error.message, code="engine_load_failed") from None
+
+
 @contextmanager
-def loading(part: str, setting: str | None = None) -> Iterator[None]:
-    """Whatever fails within is told with the setting to look at; without one it is the installed
-    distribution that is broken.
+def loading(
+    part: str,
+    setting: str | None = None,
+    wanted: str = "a whole folder or hub id in the diffusers layout",
+) -> Iterator[None]:
+    """Whatever fails within is told with the setting to look at and what is `wanted` there; without one it
+    is the installed distribution that is broken.
 
     Raises:
         EngineError: something did (`engine_load_failed`); the log tells what the library said. One that
@@ -50,7 +67,7 @@ def loading(part: str, setting: str | None = None) -> Iterator[None]:
             )
         else:
             message = (
-                f"The {part} could not be loaded; check that {setting} names a whole folder or hub id "
-                "in the diffusers layout (the worker's log tells more)."
+                f"The {part} could not be loaded; check that {setting} names {wanted} "
+                "(the worker's log tells more)."
             )
         raise EngineError(message, code="engine_load_failed") from error

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 from PIL import Image
 
 from .toon_autoencoder import ToonAutoencoder
@@ -52,14 +53,26 @@ class Previewer:
     def _foresee_clean(self, step: int, before: torch.Tensor, after: torch.Tensor) -> torch.Tensor | None:
         """Where the straight line through the last two latents meets the noise level 0.
 
-        For Euler's method, of a diffusion or of a flow, that is exactly the network's own
-        prediction of the clean latents.
+        For Euler's method, of a diffusion or of a flow, and for DDIM, that is exactly the network's
+        own prediction of the clean latents.
         """
-        sigmas = getattr(self._scheduler, "sigmas", None)
+        sigmas, scaled = _read_noise_levels(self._scheduler)
         if sigmas is None or step >= len(sigmas):
             return None
         old, new = float(sigmas[step - 1]), float(sigmas[step])
-        return None if old <= new else (old * after.float() - new * before.float()) / (old - new)
+        before, after = before.float(), after.float()
+        if scaled:
+            before, after = before * math.hypot(1, old), after * math.hypot(1, new)
+        return None if old <= new else (old * after - new * before) / (old - new)
+
+
+def _read_noise_levels(scheduler: Any) -> tuple[torch.Tensor | None, bool]:
+    """The noise in a drawing's latents before each step, by the picture in them, and whether the latents
+    are scaled so that both together always have the same variance."""
+    if isinstance(scheduler, DDIMScheduler):
+        kept = scheduler.alphas_cumprod[scheduler.timesteps.cpu()]
+        return ((1 - kept) / kept).sqrt(), True
+    return getattr(scheduler, "sigmas", None), isinstance(scheduler, DPMSolverMultistepScheduler)
 
 
 def sketch_latents(vae: Any, latents: torch.Tensor) -> torch.Tensor | None:

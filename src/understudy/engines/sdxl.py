@@ -7,16 +7,14 @@ It knows one batch of requests at a time, and nothing of jobs, files or messages
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Any
 
-import numpy
 import torch
-from diffusers import StableDiffusionXLControlNetPipeline, StableDiffusionXLPipeline
+from diffusers import StableDiffusionXLControlNetPipeline
 from PIL import Image
 from torch.nn import functional
 
-from ..pose.drawing import draw_skeleton
 from ..settings import Settings
 from . import DrawRequest, DrawResult, OnStep
 from .canvas import choose_canvas, resize_picture
@@ -27,14 +25,17 @@ from .checkpoint import (
     load_detector,
     load_pipeline,
 )
+from .conditions import Conditions
 from .cores import Cores
-from .detector import PoseDetector
+from .detector import PoseDetector, is_detector_installed
 from .device import choose_device, count_cores, prepare_torch, torch_for_drawing
-from .embeddings import Embeddings, ReferenceEmbedding, TextEmbedding
-from .idle import warn_of_idle_parameters, warn_of_long_text
+from .embeddings import Embeddings
+from .face_pass import FacePass
+from .idle import warn_of_idle_parameters, warn_of_long_text, warn_of_step_count
 from .likeness import score_likeness
 from .memory import out_of_memory_explained
-from .noise import seed_noise
+from .passes import Pass
+from .pose_finder import PoseFinder
 from .preview import Previewer, sketch_latents
 from .replay import ReplayedForward
 from .watch import AllCancelled, Watch
@@ -52,6 +53,9 @@ def load_sdxl(settings: Settings, checkpoint: Checkpoint | None = None) -> SdxlE
     device = choose_device(settings.device)
     if checkpoint is None:
         checkpoint = find_checkpoint(settings)
+    if checkpoint.detector is None and not is_detector_installed():
+        # Nothing would find a face to be read.
+        checkpoint = replace(checkpoint, ip_adapter_face_weights=None)
     profile = checkpoint.profile
     # Cores that share the rows of a batch would only be disturbed by sharing single operations too.
     replayed = profile.small_networks and torch.device(device).type == "cpu"
@@ -60,7 +64,9 @@ def load_sdxl(settings: Settings, checkpoint: Checkpoint | None = None) -> SdxlE
     cores = Cores(count_cores(settings) if replayed else 1)
     if replayed:
         _replay_networks(pipeline, cores)
-    return SdxlEngine(pipeline, profile, device, cores, load_detector(checkpoint))
+    return SdxlEngine(
+        pipeline, profile, device, cores, load_detector(checkpoint), face_pass=settings.sdxl_face_pass
+    )
 
 
 class SdxlEngine:
@@ -75,31 +81,29 @@ class SdxlEngine:
         device: str,
         cores: Cores | None = None,
         detector: PoseDetector | None = None,
+        face_pass: bool = False,
     ) -> None:
-        """`cores` do at the same time what nothing else divides among them."""
+        """`cores` do at the same time what nothing else divides among them; with a `face_pass` small
+        faces are drawn a second time."""
         self._cores = cores or Cores(1)
         self._threads = torch.get_num_threads()
         self.detector = detector
         self.name = profile.name
         self.version = profile.version
+        self.preset = profile.preset
         self.device = device
         self.batch_size = _choose_batch_size(device, profile)
         self._profile = profile
         self._posed = pipeline
-        shared = {name: part for name, part in pipeline.components.items() if name != "controlnet"}
-        self._unposed = StableDiffusionXLPipeline(
-            **shared,
-            force_zeros_for_empty_prompt=pipeline.config.force_zeros_for_empty_prompt,
-            add_watermarker=False,
-        )
-        self._unposed.set_progress_bar_config(disable=True)
-        for either in (self._posed, self._unposed):
-            either.prepare_ip_adapter_image_embeds = _take_embeddings
         if hasattr(pipeline.vae, "enable_slicing"):
             # Decoding takes the most memory of all: one picture after another.
             pipeline.vae.enable_slicing()
-        self._ip_scale: float | None = None
-        self._embeddings = Embeddings(pipeline)
+        self._ip_scales: list[float] = []
+        poses = PoseFinder(detector)
+        self._embeddings = Embeddings(pipeline, poses.find_face)
+        self._conditions = Conditions(self._embeddings, self._cores)
+        self._pass = Pass(pipeline, pipeline.scheduler, profile, self._conditions)
+        self._face_pass = FacePass(pipeline, profile, self._conditions, poses) if face_pass else None
 
     def draw(self, requests: Sequence[DrawRequest], on_step: OnStep) -> list[DrawResult | None]:
         """Draw pictures at the model's own size and bring them to the asked one.
@@ -110,32 +114,13 @@ class SdxlEngine:
         Raises:
             EngineError: the memory does not suffice (`out_of_memory`).
         """
-        first, profile = requests[0], self._profile
-        canvas = choose_canvas(first.width, first.height, profile.canvas_pixels, profile.canvas_multiple)
-        watch = Watch(range(len(requests)), on_step)
-        previewer = Previewer(self._posed.scheduler, partial(sketch_latents, self._posed.vae))
+        results: list[DrawResult | None] = [None] * len(requests)
         with out_of_memory_explained(), torch_for_drawing(self._threads):
-            self._set_ip_scale(profile.ip_scale if first.ip_scale is None else first.ip_scale)
-            pipeline, poses = self._choose_poses(requests, canvas)
-            try:
-                pictures = pipeline(
-                    **self._condition(requests),
-                    **poses,
-                    **self._seed_noise(requests, canvas),
-                    width=canvas[0],
-                    height=canvas[1],
-                    original_size=profile.told_size,
-                    target_size=profile.told_size,
-                    num_inference_steps=first.steps,
-                    guidance_scale=first.guidance_scale,
-                    callback_on_step_end=watch.report_steps(pipeline, previewer),
-                ).images
-            except AllCancelled:
-                return [None] * len(requests)
-        return [
-            self._finish(request, picture) if wanted else None
-            for request, picture, wanted in zip(requests, pictures, watch.wanted, strict=True)
-        ]
+            for places in self._conditions.group_alike(requests):
+                drawn = self._draw_alike([requests[place] for place in places], Watch(places, on_step))
+                for place, result in zip(places, drawn, strict=True):
+                    results[place] = result
+        return results
 
     def score_likeness(self, references: Sequence[Image.Image], picture: Image.Image) -> float | None:
         """How alike the characters in RGB pictures are, 0 to 1 (`likeness.py` has the formula).
@@ -148,84 +133,56 @@ class SdxlEngine:
         mean = functional.normalize(torch.stack(known).mean(dim=0), dim=0)
         return score_likeness(mean, drawn, self._profile.likeness_floor)
 
-    def _set_ip_scale(self, scale: float) -> None:
-        if scale == self._ip_scale:
+    def _draw_alike(self, requests: Sequence[DrawRequest], watch: Watch) -> list[DrawResult | None]:
+        """Draw requests whose references show the same number of faces."""
+        first, profile = requests[0], self._profile
+        canvas = choose_canvas(first.width, first.height, profile.canvas_pixels, profile.canvas_multiple)
+        scale = (canvas[0] / first.width, canvas[1] / first.height, 1.0)
+        self._set_ip_scale(first)
+        again = 0 if self._face_pass is None else self._face_pass.count_steps(first)
+        previewer = Previewer(self._posed.scheduler, partial(sketch_latents, self._posed.vae))
+        steps = self.preset.count_steps(first.steps)
+        try:
+            pictures = self._pass.run(
+                requests,
+                canvas,
+                [None if request.skeleton is None else request.skeleton * scale for request in requests],
+                *self._pass.seed_noise([request.seed for request in requests], canvas),
+                steps,
+                watch.report_steps(previewer, after=again),
+            )
+        except AllCancelled:
+            return [None] * len(requests)
+        pictures = [resize_picture(picture, (first.width, first.height), self._cores) for picture in pictures]
+        warnings = [[*self._warn(request)] for request in requests]
+        if self._face_pass is not None:
+            pictures, more = self._face_pass.redraw(requests, pictures, watch, steps)
+            warnings = [[*known, *new] for known, new in zip(warnings, more, strict=True)]
+        return [
+            DrawResult(picture=picture, warnings=told) if wanted else None
+            for picture, told, wanted in zip(pictures, warnings, watch.wanted, strict=True)
+        ]
+
+    def _set_ip_scale(self, request: DrawRequest) -> None:
+        """Have the reference act as strongly as asked, and its face with a share of that."""
+        scale = self._profile.ip_scale if request.ip_scale is None else request.ip_scale
+        scales = [scale]
+        if self._embeddings.reads_faces:
+            scales.append(self._profile.face_share * scale if self._conditions.count_faces(request) else 0.0)
+        if scales == self._ip_scales:
             return
-        self._posed.set_ip_adapter_scale(scale)
-        self._ip_scale = scale
+        self._posed.set_ip_adapter_scale(scales)
+        self._ip_scales = scales
         if isinstance(self._posed.unet.forward, ReplayedForward):
             self._posed.unet.forward.forget()
 
-    def _condition(self, requests: Sequence[DrawRequest]) -> dict[str, Any]:
-        """The pipeline's arguments for prompts, negative prompts and references."""
-
-        def encode_texts() -> tuple[list[TextEmbedding], list[TextEmbedding]]:
-            prompts = [self._embeddings.encode_text(request.prompt) for request in requests]
-            if requests[0].guidance_scale <= 1:
-                return prompts, []
-            return prompts, [
-                self._embeddings.encode_negative(request.negative_prompt) for request in requests
-            ]
-
-        def encode_references() -> list[list[ReferenceEmbedding]]:
-            return [
-                [self._embeddings.encode_reference(reference) for reference in request.references]
-                for request in requests
-            ]
-
-        references, (prompts, negatives) = self._cores.do([encode_references, encode_texts])
-        # The IP-Adapter attends to the tokens of all references of a picture together.
-        states = [torch.cat([one.states for one in several], dim=1) for several in references]
-        arguments: dict[str, Any] = {
-            "prompt_embeds": torch.cat([prompt.states for prompt in prompts]),
-            "pooled_prompt_embeds": torch.cat([prompt.pooled for prompt in prompts]),
-        }
-        if negatives:
-            arguments |= {
-                "negative_prompt_embeds": torch.cat([negative.states for negative in negatives]),
-                "negative_pooled_prompt_embeds": torch.cat([negative.pooled for negative in negatives]),
-            }
-            empty = [torch.cat([one.empty_states for one in several], dim=1) for several in references]
-            states = [*empty, *states]
-        return arguments | {"ip_adapter_image_embeds": [torch.cat(states)]}
-
-    def _choose_poses(
-        self, requests: Sequence[DrawRequest], canvas: tuple[int, int]
-    ) -> tuple[StableDiffusionXLControlNetPipeline | StableDiffusionXLPipeline, dict[str, Any]]:
-        """The pipeline with or without a ControlNet, and its arguments for the poses."""
-        first, profile = requests[0], self._profile
-        if first.skeleton is None and not profile.empty_skeleton:
-            return self._unposed, {}
-        scale = (canvas[0] / first.width, canvas[1] / first.height, 1.0)
-        pose_scale = profile.pose_scale if first.pose_scale is None else first.pose_scale
-        skeletons = [
-            numpy.zeros((18, 3)) if request.skeleton is None else request.skeleton for request in requests
-        ]
-        return self._posed, {
-            "image": [
-                draw_skeleton(skeleton * scale, *canvas, profile.stick_style) for skeleton in skeletons
-            ],
-            "controlnet_conditioning_scale": float(pose_scale),
-        }
-
-    def _seed_noise(self, requests: Sequence[DrawRequest], canvas: tuple[int, int]) -> dict[str, Any]:
-        """The first latents, and the generators of a scheduler that adds noise on its way."""
-        factor = self._posed.vae_scale_factor
-        shape = (1, self._posed.unet.config.in_channels, canvas[1] // factor, canvas[0] // factor)
-        noises, generators = zip(*(seed_noise(request.seed, shape) for request in requests), strict=True)
-        return {
-            "latents": torch.cat(noises).to(self._posed.unet.dtype),
-            "generator": list(generators),
-        }
-
-    def _finish(self, request: DrawRequest, picture: Image.Image) -> DrawResult:
-        picture = resize_picture(picture, (request.width, request.height), self._cores)
-        warnings = [*warn_of_idle_parameters(request), *self._warn_of_long_prompts(request)]
-        return DrawResult(picture=picture, warnings=warnings)
-
-    def _warn_of_long_prompts(self, request: DrawRequest) -> Iterator[str]:
+    def _warn(self, request: DrawRequest) -> Iterator[str]:
+        yield from warn_of_idle_parameters(request, self.preset.idle)
+        yield from warn_of_step_count(request.steps, self.preset.count_steps(request.steps))
         for name in ("prompt", "negative_prompt"):
-            yield from warn_of_long_text(name, *self._embeddings.count_tokens(getattr(request, name)))
+            if name not in self.preset.idle:
+                count, read = self._embeddings.count_tokens(getattr(request, name))
+                yield from warn_of_long_text(name, count, read)
 
 
 def _replay_networks(pipeline: StableDiffusionXLControlNetPipeline, cores: Cores) -> None:
@@ -237,11 +194,6 @@ def _replay_networks(pipeline: StableDiffusionXLControlNetPipeline, cores: Cores
     reads_prompt = config.addition_embed_type is not None or any("CrossAttn" in block for block in blocks)
     told_apart_by = None if reads_prompt else "controlnet_cond"
     controlnet.forward = ReplayedForward(controlnet.forward, (), cores, told_apart_by)
-
-
-def _take_embeddings(images: Any, embeddings: list[torch.Tensor], *_: Any) -> list[torch.Tensor]:
-    """The pipeline's step that repeats one reference for every picture: here each has its own."""
-    return embeddings
 
 
 def _choose_batch_size(device: str, profile: Profile) -> int:

@@ -25,7 +25,7 @@ class Watch:
         self._on_step = on_step
 
     def report_steps(
-        self, pipeline: Any, previewer: Previewer | None = None, before: int = 0, after: int = 0
+        self, previewer: Previewer | None = None, before: int = 0, after: int = 0
     ) -> Callable[..., dict[str, Any]]:
         """What a diffusers pipeline calls after each step (`callback_on_step_end`).
 
@@ -33,7 +33,7 @@ class Watch:
         of the drawing that the pipeline does not make this time.
         """
 
-        def report(_: Any, index: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        def report(pipeline: Any, index: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
             step, steps = index + 1, pipeline.num_timesteps
             shown = previewer.show(step, steps, tensors["latents"]) if previewer else None
             self.tell(before + step, before + steps + after, shown)
@@ -43,10 +43,17 @@ class Watch:
 
         return report
 
-    def tell(self, step: int, steps: int, previews: Sequence[Image.Image | None] | None = None) -> None:
-        """Tell a step of every picture that is still wanted."""
-        for place, preview in enumerate(previews or [None] * len(self.wanted)):
+    def tell(
+        self,
+        step: int,
+        steps: int,
+        previews: Sequence[Image.Image] | None = None,
+        places: Sequence[int] | None = None,
+    ) -> None:
+        """Tell a step of every picture, or of those in `places`, that is still wanted."""
+        for place in range(len(self.wanted)) if places is None else places:
             if self.wanted[place]:
+                preview = previews[place] if previews else None
                 self.wanted[place] = self._on_step(self._numbers[place], step, steps, preview)
 
     def divide(self, places: Sequence[int]) -> Watch:

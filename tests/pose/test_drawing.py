@@ -1,19 +1,22 @@
 import numpy as np
 import pytest
-from bodies import compress, posed_bodies, styles
+from bodies import compress, posed_bodies, styles, with_hands_and_face
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from understudy.pose import (
     StickStyle,
+    WholeBody,
     draw_skeleton,
+    draw_whole_body,
     find_pose,
     read_skeleton,
     scale_to_canvas,
     visible_keypoints,
 )
-from understudy.pose.drawing import JOINT_COLOURS, LIMB_COLOURS, draw_ellipse
+from understudy.pose.drawing import HAND_LIMB_COLOURS, JOINT_COLOURS, LIMB_COLOURS, draw_ellipse, draw_line
+from understudy.pose.whole_body import HAND_LIMBS
 
 T_POSE = find_pose("t_pose").keypoints
 
@@ -217,3 +220,82 @@ def draw_two_bodies() -> Image.Image:
 )
 def test_other_pictures_are_no_skeletons(picture):
     assert read_skeleton(picture) is None
+
+
+@pytest.mark.parametrize("half_width", [0.5, 1.0, 3.0])
+def test_a_line_covers_as_much_as_its_area(half_width):
+    canvas = np.zeros((128, 128, 3), dtype=np.float32)
+    draw_line(canvas, np.array((30.2, 40.7)), np.array((97.5, 80.1)), half_width, (1.0, 1.0, 1.0))
+    area = 2 * half_width * np.hypot(67.3, 39.4) + np.pi * half_width**2
+    assert canvas[..., 0].sum() == pytest.approx(area, rel=0.05, abs=2)
+
+
+def test_a_body_without_hands_and_face_is_drawn_as_its_skeleton():
+    keypoints = scale_to_canvas(T_POSE, 256, 256)
+    hidden = WholeBody(keypoints, np.zeros((2, 21, 3)), np.zeros((68, 3)))
+    expected = np.asarray(draw_skeleton(keypoints, 256, 256))
+    for body in (WholeBody(keypoints), hidden):
+        assert np.array_equal(draw_whole_body(body, 256, 256), expected)
+
+
+def test_fingers_are_thin_lines_of_the_wheel_between_blue_points_and_a_face_is_white():
+    body = with_hands_and_face(scale_to_canvas(T_POSE, 1024, 1024))
+    pixels = np.asarray(draw_whole_body(body, 1024, 1024)).astype(int)
+
+    def look(point):
+        return pixels[int(point[1]), int(point[0])]
+
+    left = body.hands[0]
+    for point in left:
+        assert look(point).tolist() == [0, 0, 255]
+    for (start, end), colour in zip(HAND_LIMBS, HAND_LIMB_COLOURS, strict=True):
+        # Near the wrist fingers lie over each other.
+        if start:
+            assert np.abs(look((left[start] + left[end]) / 2) - colour).max() < 32
+    for point in body.face:
+        assert look(point).tolist() == [255, 255, 255]
+
+
+def test_a_whole_body_is_placed_and_scaled_as_one():
+    body = with_hands_and_face(scale_to_canvas(T_POSE, 400, 400))
+    for moved in (body.scale(2, 1), body.place((400, 400), (800, 600))):
+        for before, after in (
+            (body.skeleton, moved.skeleton),
+            (body.hands, moved.hands),
+            (body.face, moved.face),
+        ):
+            shown = before[..., 2] > 0
+            across = (2, 0) if moved.skeleton[1, 1] == body.skeleton[1, 1] else (1.5, 100)
+            assert np.allclose(after[shown][:, 0], across[0] * before[shown][:, 0] + across[1])
+            assert np.array_equal(after[..., 2], before[..., 2])
+
+
+@pytest.mark.parametrize("name", ["stand", "t_pose", "run", "arms_up"])
+@pytest.mark.parametrize("parts", ["hands and face", "hands", "face"])
+def test_a_skeleton_is_read_under_hands_and_face(name, parts):
+    keypoints = scale_to_canvas(find_pose(name).keypoints, 512, 512)
+    whole = with_hands_and_face(keypoints)
+    body = WholeBody(
+        keypoints, whole.hands if "hands" in parts else None, whole.face if "face" in parts else None
+    )
+    read, wrong, distance = read_error(keypoints, draw_whole_body(body, 512, 512))
+    assert (read, wrong) == (1, 0)
+    assert distance <= 4
+
+
+@pytest.mark.parametrize(("file_format", "quality"), [("JPEG", 85), ("WEBP", 80)])
+def test_a_compressed_whole_body_is_read(file_format, quality):
+    keypoints = scale_to_canvas(find_pose("wave").keypoints, 768, 768)
+    picture = compress(draw_whole_body(with_hands_and_face(keypoints), 768, 768), file_format, quality)
+    read, wrong, distance = read_error(keypoints, picture)
+    assert read >= 16 / 18
+    assert wrong == 0
+    assert distance <= 8
+
+
+def test_two_whole_bodies_are_not_read():
+    body = with_hands_and_face(scale_to_canvas(T_POSE, 512, 512))
+    pair = Image.new("RGB", (1024, 512))
+    for left in (0, 512):
+        pair.paste(draw_whole_body(body, 512, 512), (left, 0))
+    assert read_skeleton(pair) is None

@@ -1,6 +1,6 @@
 """Poses: skeletons of 18 keypoints, their pictures, their scores, and the named ones."""
 
-from .drawing import StickStyle, draw_skeleton
+from .drawing import StickStyle, draw_skeleton, draw_whole_body
 from .library import NamedPose, draw_pose_thumbnail, find_pose, list_poses
 from .reading import read_skeleton
 from .scores import score_oks, score_pck
@@ -19,6 +19,7 @@ from .skeleton import (
     scale_to_fractions,
     visible_keypoints,
 )
+from .whole_body import WholeBody
 
 __all__ = [
     "KEYPOINT_NAMES",
@@ -26,8 +27,10 @@ __all__ = [
     "NamedPose",
     "Skeleton",
     "StickStyle",
+    "WholeBody",
     "draw_pose_thumbnail",
     "draw_skeleton",
+    "draw_whole_body",
     "find_face",
     "find_head",
     "find_pose",

@@ -1,10 +1,11 @@
-"""The OpenPose picture of a skeleton: coloured limbs and joints on black.
+"""The OpenPose picture of a skeleton: coloured limbs and joints on black, hands and face where asked for.
 
 Knows what ControlNets expect of the picture; knows nothing of the networks themselves.
 """
 
 from __future__ import annotations
 
+from colorsys import hsv_to_rgb
 from enum import StrEnum
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .skeleton import LIMBS, Skeleton, visible_keypoints
+from .whole_body import HAND_LIMBS, WholeBody
 
 JOINT_COLOURS = np.array(
     [
@@ -40,6 +42,12 @@ JOINT_COLOURS = np.array(
 
 LIMB_COLOURS = 0.6 * JOINT_COLOURS[: len(LIMBS)]
 """RGB of each limb: the colour of the same number, at 0.6 of its brightness."""
+
+
+HAND_LIMB_COLOURS = 255 * np.array([hsv_to_rgb(number / 20, 1, 1) for number in range(20)])
+"""RGB of the 20 limbs of a hand: once around the colour wheel."""
+
+HAND_JOINT_COLOUR, FACE_COLOUR = (0.0, 0.0, 255.0), (255.0, 255.0, 255.0)
 
 
 class StickStyle(StrEnum):
@@ -73,15 +81,47 @@ def draw_skeleton(
     `keypoints` are in pixels of the picture, hidden ones and limbs to them are left out.
     `stick_width` is half the width of a limb and the radius of a joint: a style, or pixels.
     """
+    return draw_whole_body(WholeBody(keypoints), width, height, stick_width)
+
+
+def draw_whole_body(
+    body: WholeBody,
+    width: int,
+    height: int,
+    stick_width: StickStyle | float = StickStyle.CONTROLNET,
+) -> Image.Image:
+    """Draw the picture as DWPose does: the skeleton (`draw_skeleton`), over it hands and face.
+
+    Where the body's joints have a radius of 4 px, a finger is a line of 2 px with points of radius 4,
+    and the face's points have radius 3 (controlnet_aux).
+    """
     radius = stick_width.stick_width(width, height) if isinstance(stick_width, StickStyle) else stick_width
     canvas = np.zeros((height, width, 3), dtype=np.float32)
+    _draw_limbs(canvas, body.skeleton, radius)
+    for hand in () if body.hands is None else body.hands:
+        _draw_hand(canvas, hand, radius)
+    for x, y, confidence in () if body.face is None else body.face:
+        if confidence > 0:
+            draw_disc(canvas, np.array((x, y)), 0.75 * radius, FACE_COLOUR)
+    return Image.fromarray(np.rint(canvas).astype(np.uint8))
+
+
+def _draw_limbs(canvas: NDArray[np.float32], keypoints: Skeleton, radius: float) -> None:
     visible = visible_keypoints(keypoints)
     for (start, end), colour in zip(LIMBS, LIMB_COLOURS, strict=True):
         if visible[start] and visible[end]:
             draw_ellipse(canvas, keypoints[start, :2], keypoints[end, :2], radius, colour)
     for point, colour in zip(keypoints[visible, :2], JOINT_COLOURS[visible], strict=True):
         draw_disc(canvas, point, radius, colour)
-    return Image.fromarray(np.rint(canvas).astype(np.uint8))
+
+
+def _draw_hand(canvas: NDArray[np.float32], hand: NDArray[np.float64], radius: float) -> None:
+    visible = visible_keypoints(hand)
+    for (start, end), colour in zip(HAND_LIMBS, HAND_LIMB_COLOURS, strict=True):
+        if visible[start] and visible[end]:
+            draw_line(canvas, hand[start, :2], hand[end, :2], radius / 4, colour)
+    for point in hand[visible, :2]:
+        draw_disc(canvas, point, radius, HAND_JOINT_COLOUR)
 
 
 def draw_disc(
@@ -125,5 +165,29 @@ def draw_ellipse(
     slope = np.hypot(u / half_length, v / half_width)
     distance = (level - 1) * level / np.maximum(slope, 1e-9)
     covered = np.clip(0.5 - distance, 0, 1)[..., None].astype(np.float32)
+    window = canvas[top:bottom, left:right]
+    window += covered * (np.asarray(colour, dtype=np.float32) - window)
+
+
+def draw_line(
+    canvas: NDArray[np.float32],
+    start: NDArray[np.float64],
+    end: NDArray[np.float64],
+    half_width: float,
+    colour: NDArray[np.float64] | tuple[float, float, float],
+) -> None:
+    """Paint a straight line with round ends into an (height, width, 3) canvas."""
+    height, width = canvas.shape[:2]
+    left, top = np.maximum(np.floor(np.minimum(start, end) - half_width - 1).astype(int), 0)
+    reach = np.ceil(np.maximum(start, end) + half_width + 1).astype(int)
+    right, bottom = np.minimum(reach, (width, height))
+    if left >= right or top >= bottom:
+        return
+    x = np.arange(left, right) + 0.5 - start[0]
+    y = np.arange(top, bottom)[:, None] + 0.5 - start[1]
+    along = end - start
+    share = np.clip((x * along[0] + y * along[1]) / max(float(along @ along), 1e-9), 0, 1)
+    distance = np.hypot(x - share * along[0], y - share * along[1])
+    covered = np.clip(half_width + 0.5 - distance, 0, 1)[..., None].astype(np.float32)
     window = canvas[top:bottom, left:right]
     window += covered * (np.asarray(colour, dtype=np.float32) - window)

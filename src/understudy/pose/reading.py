@@ -4,7 +4,8 @@ Recognises the drawing, not people: a photograph or a drawing of somebody is not
 The body is found as a pictorial structure (Felzenszwalb and Huttenlocher, IJCV 2005): every
 joint has a few candidate places where its colour is, every limb scores how well its own colour
 joins two of them, and dynamic programming over the tree of limbs finds the best whole. What was
-found is drawn again and must match the picture.
+found is drawn again and must match the picture. Fingers and faces that are drawn over it, as DWPose
+does, are told by their ink and looked through.
 """
 
 from __future__ import annotations
@@ -39,6 +40,11 @@ in both. A second body of the same size makes 0.33."""
 _CANDIDATES = 4
 """Places that are considered for each joint."""
 
+_HAND_CANDIDATES = 48
+"""And for the left knee and the wrists, where there are the points of two hands, which have its colour."""
+
+_WRISTS, _LEFT_KNEE = (4, 7), 12
+
 
 def read_skeleton(picture: Image.Image) -> Skeleton | None:
     """Read the keypoints of a skeleton picture, in its own pixels; None for any other picture.
@@ -46,7 +52,8 @@ def read_skeleton(picture: Image.Image) -> Skeleton | None:
     The picture may have been resized or compressed, its sticks may have any usual width, joints
     may be missing. A joint that lies under another one is found by its limb. Of a picture with
     several bodies nothing is read. A keypoint that was read has confidence 1. Where sticks are
-    thinner than about 3 px, JPEG bleaches joints: one or two may then be missing or misplaced.
+    thinner than about 3 px, JPEG bleaches joints: one or two may then be missing or misplaced; so may
+    be a wrist where hands that are drawn too lie over each other.
     """
     scale = min(1.0, _WORK_SIZE / max(picture.size))
     size = tuple(max(1, round(side * scale)) for side in picture.size)
@@ -60,6 +67,9 @@ def read_skeleton(picture: Image.Image) -> Skeleton | None:
     radius = _estimate_radius(pixels, brightness)
     if radius is None:
         return None
+    ink = _find_hands_and_face(pixels, brightness, radius)
+    if ink is not None:
+        radius = _estimate_radius(np.where(ink[..., None], 0, pixels), np.where(ink, 0, brightness)) or radius
 
     # Joints lie within the lit part; what is around it costs time only.
     rows, columns = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))
@@ -67,15 +77,18 @@ def read_skeleton(picture: Image.Image) -> Skeleton | None:
     window = pixels[top : rows[-1] + 1, left : columns[-1] + 1]
     joints = np.stack([_resemble(window, colour / 255) for colour in JOINT_COLOURS])
     limbs = np.stack([_resemble(window, colour / 255) for colour in LIMB_COLOURS])
-    places, scores = _find_candidates(_contrast(joints), radius)
+    counts = [_CANDIDATES] * 18
+    if ink is not None:
+        counts[_LEFT_KNEE] = _HAND_CANDIDATES
+    places, scores = _find_candidates(_contrast(joints), radius, counts)
     # Black under a limb speaks against it.
     evidence = _contrast(limbs) - 1.5 * (window.max(axis=2) < _LIT)
-    chosen = _choose_places(evidence, places, scores)
+    chosen = _choose_places(evidence, places, scores, hands=ink is not None)
     found = np.zeros((18, 3))
     for joint, place in chosen.items():
         found[joint] = (*_centre_joint(joints, joint, place, radius), 1.0)
     found[visible_keypoints(found), :2] += (left, top)
-    if not _matches(found, pixels, radius):
+    if not _matches(found, pixels, radius, ink):
         return None
     found[:, :2] *= np.array(picture.size) / size
     return found
@@ -110,15 +123,49 @@ def _estimate_radius(pixels: _Plane, brightness: _Plane) -> float | None:
     return float(np.clip(np.sqrt(np.median(areas[areas > 0]) / np.pi), 1.0, 40.0))
 
 
-def _find_candidates(contrast: _Plane, radius: float) -> tuple[list[NDArray], list[NDArray]]:
-    """For each joint the best places (x, y) of its colour, and how good each is (-0.5..0.55)."""
+def _find_hands_and_face(pixels: _Plane, brightness: _Plane, radius: float) -> NDArray[np.bool_] | None:
+    """The pixels of fingers and face; None where neither is drawn.
+
+    The face is white, which no part of a body is. Fingers are lines of full colour, thinner than a
+    joint, between points of the left knee's blue: several times as much of it as of another colour.
+    """
+    bright, lowest = brightness > 0.72, pixels.min(axis=2)
+    white = bright & (lowest > 0.6 * brightness)
+    vivid = bright & (lowest < 0.35 * brightness)
+    side = max(3, 2 * round(0.3 * radius) + 1)
+    joints = _grow(_shrink(vivid, side), side)
+    blue = vivid & (_resemble(pixels, JOINT_COLOURS[_LEFT_KNEE] / 255) > 0.7)
+    areas = [(_resemble(pixels, colour / 255) > 0.7)[joints].sum() for colour in JOINT_COLOURS]
+    ink = np.zeros_like(bright)
+    if blue.sum() > 4 * max(np.median(areas), 1):
+        ink |= blue | (vivid & ~_grow(joints, 3))
+    if white.sum() > radius**2:
+        ink |= white
+    return _grow(ink, 3) if ink.any() else None
+
+
+def _shrink(mask: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
+    """The pixels whose side x side neighbours, side odd, are all in the mask."""
+    return _average_squares(mask[None], side)[0] > 1 - 0.5 / side**2
+
+
+def _grow(mask: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
+    """The pixels one of whose side x side neighbours, side odd, is in the mask."""
+    return _average_squares(mask[None], side)[0] > 0.5 / side**2
+
+
+def _find_candidates(
+    contrast: _Plane, radius: float, counts: list[int]
+) -> tuple[list[NDArray], list[NDArray]]:
+    """For each joint the best places (x, y) of its colour, at most so many, and how good each is
+    (-0.5..0.55)."""
     blurred = _average_squares(contrast, max(1, round(1.4 * radius)))
     places, scores = [], []
     reach = int(np.ceil(2 * radius))
-    for plane in blurred:
+    for plane, count in zip(blurred, counts, strict=True):
         plane = plane.copy()
         best, quality = [], []
-        for _ in range(_CANDIDATES):
+        for _ in range(count):
             y, x = np.unravel_index(plane.argmax(), plane.shape)
             if plane[y, x] < 0.3:
                 break
@@ -144,15 +191,18 @@ def _average_squares(planes: _Plane, side: int) -> _Plane:
 
 
 def _choose_places(
-    evidence: _Plane, places: list[NDArray], scores: list[NDArray]
+    evidence: _Plane, places: list[NDArray], scores: list[NDArray], hands: bool
 ) -> dict[int, NDArray[np.float64]]:
     """The best whole body: the place of each joint that is there.
 
-    A joint may also lie under a joint that is drawn after it (at a small cost), or be missing.
+    A joint may also lie under a joint that is drawn after it (at a small cost), or be missing; a wrist
+    under the first point of a hand.
     """
     options, unary = [], []
     for joint in range(18):
         covering = [places[later][:1] for later in range(joint + 1, 18) if len(places[later])]
+        if hands and joint in _WRISTS:
+            covering = [places[_LEFT_KNEE]] if len(places[_LEFT_KNEE]) else []
         covered = np.concatenate(covering) if covering else np.zeros((0, 2))
         options.append(np.concatenate([places[joint], covered]))
         unary.append(np.concatenate([scores[joint], np.full(len(covered), -0.3), [0.0]]))
@@ -216,14 +266,16 @@ def _centre_joint(
     )
 
 
-def _matches(found: Skeleton, pixels: _Plane, radius: float) -> bool:
-    """Whether drawing the skeleton again gives the picture, near enough."""
+def _matches(found: Skeleton, pixels: _Plane, radius: float, ink: NDArray[np.bool_] | None) -> bool:
+    """Whether drawing the skeleton again gives the picture, near enough, but for what is under `ink`."""
     visible = visible_keypoints(found)
     limbs = sum(bool(visible[start] and visible[end]) for start, end in LIMBS)
     if visible.sum() < 5 or limbs < 4:
         return False
     height, width = pixels.shape[:2]
     drawn = np.asarray(draw_skeleton(found, width, height, radius), dtype=np.float32) / 255
+    if ink is not None:
+        drawn, pixels = (np.where(ink[..., None], 0, picture) for picture in (drawn, pixels))
     # Both blurred, so that neither a shift of half a pixel nor coarse colour is a difference.
     side = max(3, max(width, height) // 40)
     ours, theirs = (_blur_light(picture, side) for picture in (drawn, pixels))

@@ -60,8 +60,8 @@ class Run(msgspec.Struct, tag="run", frozen=True):
 
     @property
     def engine(self) -> str | None:
-        """The engine that its tasks name, which is one."""
-        return self.tasks[0].engine
+        """The engine that its tasks name, which is one; None of a run without tasks."""
+        return self.tasks[0].engine if self.tasks else None
 
 
 class Cancel(msgspec.Struct, tag="cancel", frozen=True):

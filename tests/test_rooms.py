@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "decoder": PICTURES,
     "blobs": PICTURES,
     "pose": PICTURES,
-    "weights": {"settings"},
+    "weights": {"errors", "settings"},
     "hub": {"errors", "weights"},
     "engines": {*PICTURES, "licences", "weights"},
     "executors": {*WORDS},

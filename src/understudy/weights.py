@@ -19,6 +19,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .errors import UnderstudyError
+
 if TYPE_CHECKING:
     from .settings import Lora, Settings
 
@@ -39,6 +41,7 @@ PINNED = {
     "black-forest-labs/FLUX.2-klein-4B": "e7b7dc27f91deacad38e78976d1f2b499d76a294",
     "black-forest-labs/FLUX.2-klein-base-4B": "a3b4f4849157f664bdbc776fd7453c2783562f4d",
     "Falconsai/nsfw_image_detection": "96cb0d0342c7afb80cab76ecc58b265fa44da256",
+    "Tau-J/RTMPose": "cd4d7095f5cfc9cfc4f46289bee91ea4a1e1d9fd",
 }
 """The commit of a repository whose revision no setting names; others are at what `main` was when fetched."""
 
@@ -48,14 +51,17 @@ RECORD = "weights.json"
 ABOUT_BYTES = {
     "stabilityai/stable-diffusion-xl-base-1.0": 6_774_000_000,
     "xinsir/controlnet-openpose-sdxl-1.0": 2_502_000_000,
-    "h94/IP-Adapter": 3_376_000_000,
+    "h94/IP-Adapter": 4_223_000_000,
     "madebyollin/sdxl-vae-fp16-fix": 335_000_000,
+    "ByteDance/Hyper-SD": 787_000_000,
+    "ByteDance/SDXL-Lightning": 394_000_000,
     "Qwen/Qwen-Image-Edit-2511": 57_720_000_000,
     "black-forest-labs/FLUX.2-klein-4B": 15_969_000_000,
     "black-forest-labs/FLUX.2-klein-base-4B": 15_969_000_000,
     "Falconsai/nsfw_image_detection": 343_000_000,
+    "Tau-J/RTMPose": 307_000_000,
 }
-"""About how much is fetched of a repository, as the commits above have it."""
+"""About how much is fetched of a repository by the default settings, as the commits above have it."""
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _NETWORK = re.compile(
@@ -65,12 +71,10 @@ _NETWORK = re.compile(
 _INDEX = re.compile(r"(?:diffusion_pytorch_model|model)\.safetensors\.index(?P<half>\.fp16)?\.json")
 
 
-class WeightsMissing(Exception):
-    """Weights are not where they should be; `message` is a sentence that says what to do."""
+class WeightsMissing(UnderstudyError):
+    """Weights are not where they should be."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.message = message
+    default_code = "engine_load_failed"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,11 +175,19 @@ class Found:
         return "part" if self.missing else "whole"
 
 
+POSE = "pose"
+"""Beside the engines: what finds poses in pictures, for any of them."""
+
+
 def list_parts(settings: Settings, engine: str) -> list[Part]:
-    """What an engine loads by the settings, the picture classifier with it where pictures are judged.
+    """What an engine loads by the settings, the picture classifier with it where pictures are judged;
+    or what `POSE` does.
 
     An engine whose weights are installed with it has none.
     """
+    if engine == POSE:
+        files = (settings.pose_person_model, settings.pose_model)
+        return [_describe(settings, "pose_detector", name="pose detector", engine=POSE, files=files)]
     lists = {"sdxl": _list_sdxl, "qwen-edit": _list_qwen_edit, "flux2-klein": _list_flux2_klein}
     parts = lists[engine](settings) if engine in lists else []
     if settings.block_pictures:

@@ -22,7 +22,7 @@ import pytest
 import torch
 
 from understudy import __version__
-from understudy.commands.doctor import data_folder, machine
+from understudy.commands.doctor import data_folder, engine, machine
 from understudy.database import migrate_database
 from understudy.settings import Settings
 
@@ -145,23 +145,74 @@ def test_a_setting_that_is_not_valid_is_named(understudy):
     assert "toon" in done.stderr
 
 
-def test_weights_that_would_be_downloaded_are_a_warning(understudy, tmp_path):
+def _block(words: str, engine: str) -> dict[str, dict[str, Any]]:
+    """What was found of an engine, by name."""
+    return {finding["name"]: finding for finding in json.loads(words) if finding["engine"] == engine}
+
+
+def test_what_an_engine_lacks_is_told_with_the_command_that_gets_it(understudy, tmp_path):
     (tmp_path / "sdxl").mkdir()
     words = understudy(
         *("doctor", "--json", "--port", 0),
         engine="sdxl",
         sdxl_model=tmp_path / "sdxl",
         sdxl_vae="nobody/nothing",
+        hf_home=tmp_path,
+        status=1,
     ).stdout
-    states = {finding["detail"].split(":")[0]: finding["state"] for finding in _find(words, "Engine")}
-    assert states["UNDERSTUDY_SDXL_MODEL"] == "ok"
-    assert states["UNDERSTUDY_SDXL_VAE"] == "warn"
+    block = _block(words, "sdxl")
+    assert (block["Engine"]["state"], block["Engine"]["remedy"]) == ("fail", "understudy fetch sdxl")
+    assert "VAE (nobody/nothing)" in block["Weights"]["detail"]
+    assert [one["state"] for one in _find(words, "Weights") if "lacks model_index.json" in one["detail"]] == [
+        "warn"
+    ]
     assert "not tried" in _find(words, "Worker")[0]["detail"], "nothing is downloaded to answer a question"
+    assert _block(words, "toon")["Engine"] | {"remedy": None} == {
+        "name": "Engine",
+        "engine": "toon",
+        "state": "ok",
+        "detail": "toon: ready",
+        "remedy": None,
+    }
+
+
+def test_what_is_not_to_be_drawn_with_may_lack_something(understudy, tmp_path):
+    words = understudy(
+        *("doctor", "--json", "--engine", "null", "--port", 0, "--data-dir", tmp_path / "data"),
+        flux2_klein_model="black-forest-labs/FLUX.2-klein-9B",
+    ).stdout
+    block = _block(words, "flux2-klein")
+    assert {finding["state"] for finding in block.values()} == {"info"}
+    assert "UNDERSTUDY_ACCEPTED_LICENCES" in block["Licence"]["remedy"]
+    assert "black-forest-labs/FLUX.2-klein-9B" in block["Weights"]["detail"]
+    assert _block(words, "null")["Engine"]["detail"] == "null: ready"
+
+
+@pytest.mark.parametrize(
+    ("free", "host", "state", "told"),
+    [
+        (80e9, 100e9, "ok", "full"),
+        (24e9, 2e9, "fail", "of this machine's memory"),
+        (1e9, 100e9, "fail", "of free GPU memory"),
+        (None, 200e9, "ok", "single precision"),
+        (None, 100e6, "fail", "single precision"),
+    ],
+)
+def test_the_memory_profile_is_told_that_would_be_picked(tmp_path, monkeypatch, free, host, state, told):
+    monkeypatch.setattr(engine, "_count_free_memory", lambda: host)
+    device = {"name": "cpu"} if free is None else {"name": "cuda:0", "free": int(free)}
+    settings = Settings(data_dir=tmp_path, engine="qwen-edit")
+    (memory,) = [
+        finding
+        for finding in engine.check_engines(settings, device)
+        if (finding.engine, finding.name) == ("qwen-edit", "Memory")
+    ]
+    assert (memory.state, told in memory.detail) == (state, True), memory.detail
 
 
 def test_for_people_every_line_has_its_state(understudy, tmp_path):
     lines = understudy("doctor", "--engine", "null", "--port", 0, "--data-dir", tmp_path).stdout.splitlines()
-    assert sum(line.startswith(("ok", "warn", "fail")) for line in lines) >= 8
+    assert sum(line.startswith(("ok", "info", "warn", "fail")) for line in lines) >= 8
 
 
 def test_a_pipe_gets_every_command_on_one_line(understudy, tmp_path):
@@ -187,8 +238,8 @@ def test_a_setting_that_is_none_is_told_with_the_nearest(understudy, tmp_path):
 
 def test_a_folder_of_weights_that_is_not_there_fails(understudy, tmp_path):
     words = understudy("doctor", "--json", engine="sdxl", sdxl_model=tmp_path / "nothing", status=1).stdout
-    (finding,) = [finding for finding in _find(words, "Engine") if finding["state"] == "fail"]
-    assert "UNDERSTUDY_SDXL_MODEL" in finding["detail"]
+    details = [finding["detail"] for finding in _find(words, "Weights") if finding["state"] == "fail"]
+    assert any("UNDERSTUDY_SDXL_MODEL" in detail for detail in details)
 
 
 def test_a_device_that_is_not_there_fails(understudy, tmp_path):

@@ -7,20 +7,20 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..options import DataDir, Engine, Json, read_settings
-from . import data_folder, engine, machine
-from .engine import find_missing_weights
-from .finding import FAIL, OK, WARN, Finding
+from . import data_folder, machine, worker
+from .engine import check_engines, find_missing_weights
+from .finding import FAIL, INFO, OK, WARN, Finding
 from .machine import find_missing_device
 
-__all__ = ["doctor", "find_missing_device", "find_missing_weights"]
+if TYPE_CHECKING:
+    from ...settings import Settings
 
-CHECKS = (*machine.CHECKS, *engine.CHECKS, *data_folder.CHECKS, engine.check_worker)
-"""In the order of their lines; the last takes longest."""
+__all__ = ["doctor", "find_missing_device", "find_missing_weights"]
 
 
 def doctor(
@@ -38,7 +38,7 @@ def doctor(
     Ends with status 1 when something fails that would stop the service or its pictures.
     """
     settings = read_settings(data_dir=data_dir, engine=engine)
-    findings = [finding for check in CHECKS for finding in check(settings)]
+    findings = _examine(settings)
     findings += machine.check_port(settings, host, port)
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
@@ -48,16 +48,31 @@ def doctor(
         raise typer.Exit(1)
 
 
+def _examine(settings: Settings) -> list[Finding]:
+    """What is found, in the order of the lines."""
+    findings = [finding for check in machine.CHECKS for finding in check(settings)]
+    device = None
+    if settings.served_engines != ("null",):
+        torch = machine.ask_torch()
+        findings += machine.check_torch(settings, torch)
+        device = machine.choose_device(settings, torch)
+    findings += check_engines(settings, device)
+    checks = (*worker.CHECKS, *data_folder.CHECKS, worker.check_worker)
+    return findings + [finding for check in checks for finding in check(settings)]
+
+
 def _print_findings(findings: list[Finding]) -> None:
     from rich.table import Table
     from rich.text import Text
 
     from ..tables import print_table
 
-    colours = {OK: "green", WARN: "yellow", FAIL: "red"}
+    colours = {OK: "green", INFO: "cyan", WARN: "yellow", FAIL: "red"}
     table = Table(box=None, show_header=False, pad_edge=False)
     for finding in findings:
-        table.add_row(Text(finding.state, style=colours[finding.state]), finding.name, finding.detail)
+        # An engine's lines stand under its first.
+        name = f"  {finding.name}" if finding.engine and finding.name != "Engine" else finding.name
+        table.add_row(Text(finding.state, style=colours[finding.state]), name, finding.detail)
         if finding.remedy:
             table.add_row("", "", Text.assemble(("mend it with:", "dim"), f" {finding.remedy}"))
     print_table(table)

@@ -1,52 +1,140 @@
-"""What the doctor finds of what draws: weights, the pose reader, the decoder, and a worker that starts."""
+"""What the doctor finds of each engine: whether it is ready, what it lacks, and the command that gets it."""
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
 import os
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...backup import is_in_use
-from .finding import FAIL, OK, WARN, Finding
+from ...catalog import ENGINES
+from ...errors import UnderstudyError
+from .finding import FAIL, INFO, OK, WARN, Finding, describe_size
 
 if TYPE_CHECKING:
-    from ...executors import WorkerState
     from ...settings import Settings
+    from ...weights import Found
 
-SDXL_SOURCES = ("sdxl_model", "sdxl_controlnet", "sdxl_ip_adapter", "sdxl_vae")
-"""Settings that name weights, each a folder or a hub id."""
+PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "peft")
+"""What every engine but null is drawn with."""
+CPU_PARAMETER_BYTES = 4
+"""A weight on a CPU has single precision."""
 
 
 def find_missing_weights(settings: Settings) -> str | None:
-    """A sentence when a folder of SDXL weights that the settings name is not there."""
-    if settings.engine == "sdxl":
-        for name in SDXL_SOURCES:
-            source = getattr(settings, name)
-            if source and _names_folder(source) and not Path(source).is_dir():
-                return f"UNDERSTUDY_{name.upper()} names the folder {source!r}, which is not there."
+    """A sentence when weights of an engine that the service is to draw with are not on this machine."""
+    from ...weights import find_part, list_parts
+
+    for engine in settings.served_engines:
+        for part in list_parts(settings, engine):
+            found = find_part(settings, part)
+            if part.names_folder:
+                if found.folder is None:
+                    return f"{part.variable} names the folder {part.place!r}, which is not there."
+            elif found.state != "whole":
+                return f"The weights of {engine} are not on this machine; run `understudy fetch {engine}`."
     return None
 
 
-def _names_folder(source: str) -> bool:
-    """Whether a source of weights is written as a folder and not as a hub id (`owner/name`)."""
-    return source.startswith((".", "~")) or Path(source).is_absolute()
+def check_engines(settings: Settings, device: dict[str, Any] | None) -> Iterator[Finding]:
+    """A block for each engine: whether it is ready on a device (as `ask_torch` tells it), then what is known.
+
+    What an engine lacks fails only where the service is to draw with it.
+    """
+    for engine in ENGINES:
+        served = engine in settings.served_engines
+        if engine == "null" and not served:
+            continue
+        block = [
+            *_check_packages(engine),
+            *_check_licence(settings, engine),
+            *_check_weights(settings, engine),
+            *_check_memory(settings, engine, device),
+        ]
+        lacking = [finding for finding in block if finding.state == FAIL]
+        if lacking:
+            named = " and ".join(finding.name.lower() for finding in lacking)
+            head = Finding(
+                name="Engine",
+                state=FAIL,
+                detail=f"{engine}: not ready, for {named}",
+                remedy=lacking[0].remedy,
+            )
+        else:
+            head = Finding(name="Engine", state=OK, detail=f"{engine}: ready")
+        for finding in (head, *block):
+            state = INFO if finding.state in (WARN, FAIL) and not served else finding.state
+            yield replace(finding, engine=engine, state=state)
 
 
-def _check_engine(settings: Settings) -> Iterator[Finding]:
-    if settings.engine == "toon":
+def _check_packages(engine: str) -> Iterator[Finding]:
+    if engine == "null":
+        return
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        yield Finding(
+            name="Packages",
+            state=FAIL,
+            detail=f"{', '.join(missing)} not installed",
+            remedy='pip install "understudy[server]"',
+        )
+
+
+def _check_licence(settings: Settings, engine: str) -> Iterator[Finding]:
+    from ...licences import APACHE, explain_unaccepted, find_licence
+    from ...weights import list_parts
+
+    parts = list_parts(settings, engine)
+    if refusal := explain_unaccepted(engine, [part.place for part in parts], settings.accepted):
+        yield Finding(
+            name="Licence",
+            state=FAIL,
+            detail=refusal.rstrip("."),
+            remedy="read it, and set UNDERSTUDY_ACCEPTED_LICENCES",
+        )
+        return
+    licences = {part.name: find_licence(part.place).name for part in parts}
+    if engine == "toon":
+        licences = {"model": APACHE.name, **licences}
+    if licences:
+        told = "; ".join(f"{name}: {licence}" for name, licence in licences.items())
+        yield Finding(name="Licence", state=OK, detail=told)
+
+
+def _check_weights(settings: Settings, engine: str) -> Iterator[Finding]:
+    from ...weights import find_part, list_parts
+
+    if engine == "toon":
         yield _check_toon()
-    elif settings.engine == "sdxl":
-        for name in SDXL_SOURCES:
-            if source := getattr(settings, name):
-                yield _check_weights(name, source)
-    else:
-        yield Finding(name="Engine", state=OK, detail="null, which needs no weights")
-    if settings.block_pictures:
-        yield _check_weights("classifier_model", settings.classifier_model)
+    try:
+        found = [find_part(settings, part) for part in list_parts(settings, engine)]
+    except UnderstudyError as error:
+        yield Finding(
+            name="Weights",
+            state=FAIL,
+            detail=error.message.rstrip("."),
+            remedy=f"rm {settings.data_dir}/weights.json",
+        )
+        return
+    fetched = []
+    for one in found:
+        if one.part.names_folder:
+            yield _check_folder(one)
+        elif one.state == "whole":
+            yield Finding(
+                name="Weights",
+                state=OK,
+                detail=f"{one.part.name}: {one.part.place} at {str(one.commit)[:12]}, in {one.folder}",
+            )
+        else:
+            fetched.append(one)
+    if fetched:
+        yield from _check_fetched(engine, fetched)
 
 
 def _check_toon() -> Finding:
@@ -54,9 +142,9 @@ def _check_toon() -> Finding:
         toon = version("understudy-toon")
     except PackageNotFoundError:
         return Finding(
-            name="Engine",
+            name="Weights",
             state=FAIL,
-            detail="toon's weights are not installed",
+            detail="toon's are not installed",
             remedy="pip install understudy-toon",
         )
     from understudy_toon import checkpoint_path
@@ -64,139 +152,110 @@ def _check_toon() -> Finding:
     folder = checkpoint_path()
     if not (folder / "model_index.json").is_file():
         return Finding(
-            name="Engine",
+            name="Weights",
             state=FAIL,
-            detail=f"toon's weights are not complete in {folder}",
+            detail=f"toon's are not whole in {folder}",
             remedy="pip install --force-reinstall --no-deps understudy-toon",
         )
-    return Finding(name="Engine", state=OK, detail=f"toon {toon}, weights in {folder}")
+    return Finding(name="Weights", state=OK, detail=f"model: understudy-toon {toon}, in {folder}")
 
 
-def _check_weights(name: str, source: str) -> Finding:
-    """Whether a source of weights, a folder or a hub id, is on this machine."""
-    setting = f"UNDERSTUDY_{name.upper()}"
-    if Path(source).is_dir():
-        return Finding(name="Engine", state=OK, detail=f"{setting}: {source}")
-    if _names_folder(source):
+def _check_folder(found: Found) -> Finding:
+    part = found.part
+    if found.folder is None:
         return Finding(
-            name="Engine",
+            name="Weights",
             state=FAIL,
-            detail=f"{setting} names the folder {source}, which is not there",
-            remedy=f"set {setting} to a folder that is, or to a hub id",
+            detail=f"{part.variable} names the folder {part.place}, which is not there",
+            remedy=f"set {part.variable} to a folder that is, or to a hub id",
         )
+    if found.missing:
+        return Finding(
+            name="Weights",
+            state=WARN,
+            detail=f"{part.name}: {part.place} lacks {', '.join(found.missing[:3])}",
+            remedy=f"set {part.variable} to a folder that is whole, or to a hub id",
+        )
+    return Finding(name="Weights", state=OK, detail=f"{part.name}: {part.place}")
+
+
+def _check_fetched(engine: str, found: list[Found]) -> Iterator[Finding]:
+    """That parts of the hub are missing, and whether the disk has room for them."""
     from huggingface_hub import constants
 
-    cached = Path(constants.HF_HUB_CACHE) / f"models--{source.replace('/', '--')}"
-    if cached.is_dir():
-        return Finding(name="Engine", state=OK, detail=f"{setting}: {source}, downloaded before")
-    return Finding(
-        name="Engine",
-        state=WARN,
-        detail=f"{setting}: {source} is not on this machine; the first start downloads it",
-        remedy=f"hf download {source}, or set {setting} to a folder",
+    sizes = [one.part.about_bytes for one in found]
+    known = sum(filter(None, sizes))
+    size = "" if not known else f": {'over' if None in sizes else 'about'} {describe_size(known)} to fetch"
+    named = ", ".join(
+        f"{one.part.name} ({one.part.place}{', a part is here' if one.state == 'part' else ''})"
+        for one in found
     )
-
-
-def _check_pose_reader(settings: Settings) -> Iterator[Finding]:
-    if importlib.util.find_spec("rtmlib") is None:
+    command = f"understudy fetch {engine}"
+    yield Finding(name="Weights", state=FAIL, detail=f"not here: {named}{size}", remedy=command)
+    folder = Path(constants.HF_HUB_CACHE)
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < known:
         yield Finding(
-            name="Pose reader",
-            state=WARN,
-            detail="rtmlib is not installed; poses out of photographs need it, skeletons and names do not",
-            remedy='pip install "understudy[pose]"',
-        )
-    else:
-        yield Finding(name="Pose reader", state=OK, detail=f"rtmlib {version('rtmlib')}")
-
-
-def _check_decoder(settings: Settings) -> Iterator[Finding]:
-    import uvloop
-
-    from ...decoder import PictureDecoder
-
-    async def decode() -> None:
-        decoder = PictureDecoder.from_settings(settings)
-        try:
-            await decoder.decode(_smallest_picture())
-        finally:
-            await decoder.close()
-
-    try:
-        uvloop.run(decode())
-    except Exception as error:
-        yield Finding(
-            name="Decoder",
+            name="Disk",
             state=FAIL,
-            detail=f"the process that reads pictures does not work: {error}",
-            remedy="set UNDERSTUDY_DECODER_MEMORY_BYTES higher",
+            detail=f"{describe_size(free)} are free where weights come to, {constants.HF_HUB_CACHE}",
+            remedy=f"export HF_HOME=<a folder on a larger disk>, then {command}",
         )
-    else:
-        yield Finding(name="Decoder", state=OK, detail="the process that reads pictures starts")
 
 
-def _smallest_picture() -> bytes:
-    import io
+def _check_memory(settings: Settings, engine: str, device: dict[str, Any] | None) -> Iterator[Finding]:
+    """How an engine's weights would be laid out in the memory that is free now."""
+    from ...engines.memory_profile import FOOTPRINTS, EngineError, choose_memory_profile
 
-    from PIL import Image
-
-    file = io.BytesIO()
-    Image.new("RGB", (1, 1)).save(file, "PNG")
-    return file.getvalue()
-
-
-def check_worker(settings: Settings) -> Iterator[Finding]:
-    """Whether a worker starts as the service would start it: the engine loads on its device."""
+    footprint = FOOTPRINTS.get(engine)
+    if footprint is None or device is None:
+        return
     if is_in_use(settings.data_dir):
-        # A second engine may not fit on the device beside the service's own.
         yield Finding(
-            name="Worker",
-            state=OK,
-            detail="not tried beside the service that runs; its own are told at GET /health/ready",
+            name="Memory", state=OK, detail="not judged beside the service that runs, which has its own"
         )
         return
-    if settings.engine == "sdxl" and any(finding.state == WARN for finding in _check_engine(settings)):
-        yield Finding(
-            name="Worker",
-            state=WARN,
-            detail="not tried: some weights are not on this machine yet",
-            remedy="download the weights that are named above",
-        )
+    host = _count_free_memory()
+    if "free" not in device:
+        parameters = footprint.denoiser + footprint.encoders + footprint.autoencoder
+        yield _judge_host(parameters * CPU_PARAMETER_BYTES, host, f"on {device['name']} in single precision")
         return
-    started = asyncio.run(_try_worker(settings))
-    if isinstance(started, str):
-        yield Finding(
-            name="Worker",
-            state=FAIL,
-            detail=f"does not start: {started}",
-            remedy="see what the worker itself said above, and the lines that fail",
-        )
-    else:
-        yield Finding(name="Worker", state=OK, detail=f"starts: {started.engine} on {started.device}")
-
-
-async def _try_worker(settings: Settings) -> WorkerState | str:
-    """A worker that has carried out an empty run, or why it did not; it is ended again."""
-    from ...executors import WorkerLost
-    from ...executors.local import LocalExecutor
-    from ...executors.messages import Run
-
-    # What is not on this machine is not downloaded for a question.
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    executor = LocalExecutor(settings.model_copy(update={"devices": 1, "worker_idle_seconds": 0}))
     try:
-        async for _ in executor.run(Run(tasks=[], pictures={})):
-            pass
-        return executor.describe_workers()[0]
-    except WorkerLost as error:
-        return error.message
-    except OSError as error:
-        return f"its process cannot be started ({error.strerror})."
-    finally:
-        await executor.close()
+        profile = choose_memory_profile(engine, device["free"], settings.memory_profile)
+    except EngineError as error:
+        yield Finding(
+            name="Memory",
+            state=FAIL,
+            detail=f"{device['name']}: {error.message.rstrip('.')}",
+            remedy="nvidia-smi shows what else uses it",
+        )
+        return
+    if profile.host_bytes > host:
+        yield _judge_host(profile.host_bytes, host, f"beside {device['name']}")
+    else:
+        yield Finding(name="Memory", state=OK, detail=f"{device['name']}: {profile.words}")
 
 
-CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
-    _check_engine,
-    _check_pose_reader,
-    _check_decoder,
-)
+def _judge_host(needed: int, free: int, where: str) -> Finding:
+    detail = f"about {describe_size(needed)} of this machine's memory {where}; {describe_size(free)} are free"
+    if needed > free:
+        return Finding(
+            name="Memory",
+            state=FAIL,
+            detail=detail,
+            remedy="use a machine with more memory, or a smaller engine (docs/engines/README.md)",
+        )
+    return Finding(name="Memory", state=OK, detail=detail)
+
+
+def _count_free_memory() -> int:
+    """Bytes of memory that a new process can have; all that there are where the system does not tell."""
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

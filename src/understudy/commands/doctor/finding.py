@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-OK, WARN, FAIL = "ok", "warn", "fail"
+OK, INFO, WARN, FAIL = "ok", "info", "warn", "fail"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """What was found: `state` is ok, warn or fail; `remedy` is what to do about it, or None."""
+    """What was found: `state` is ok, info, warn or fail; `remedy` is what to do about it, or None.
+
+    Info is what an engine lacks that the service is not to draw with. `engine` is the engine that a finding
+    is of, or None.
+    """
 
     name: str
     state: str
     detail: str
     remedy: str | None = None
+    engine: str | None = None
 
 
 def describe_size(count: int) -> str:

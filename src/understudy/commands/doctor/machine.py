@@ -59,34 +59,48 @@ def _check_environment(settings: Settings) -> Iterator[Finding]:
 
 def find_missing_device(settings: Settings) -> str | None:
     """A sentence when the device that the settings name is not there; PyTorch is asked, for seconds."""
-    for finding in _check_torch(settings):
+    for finding in check_torch(settings, ask_torch()):
         if finding.state == FAIL:
             return f"{finding.name}: {finding.detail}; mend it with: {finding.remedy}."
     return None
 
 
-def _check_needed_torch(settings: Settings) -> Iterator[Finding]:
-    if settings.engine != "null":
-        yield from _check_torch(settings)
+def ask_torch() -> dict[str, Any] | str:
+    """PyTorch's version and the devices that it finds, the CPU first, or why it cannot tell.
 
-
-def _check_torch(settings: Settings) -> Iterator[Finding]:
-    remedy = 'pip install "understudy[server]"'
+    It is asked in a process of its own: it takes seconds to load, and keeps a GPU's memory.
+    """
     try:
         asked = subprocess.run(
             [sys.executable, "-c", _ASK_TORCH], capture_output=True, text=True, timeout=120, check=False
         )
     except subprocess.TimeoutExpired:
-        yield Finding(name="PyTorch", state=FAIL, detail="takes over two minutes to load", remedy=remedy)
-        return
+        return "takes over two minutes to load"
     if asked.returncode != 0 or not asked.stdout.strip():
         last = (asked.stderr.strip().splitlines() or [f"ended with status {asked.returncode}"])[-1]
-        yield Finding(name="PyTorch", state=FAIL, detail=f"cannot be imported: {last}", remedy=remedy)
+        return f"cannot be imported: {last}"
+    return json.loads(asked.stdout.splitlines()[-1])
+
+
+def check_torch(settings: Settings, torch: dict[str, Any] | str) -> Iterator[Finding]:
+    """What PyTorch said of itself and of its devices."""
+    if isinstance(torch, str):
+        yield Finding(name="PyTorch", state=FAIL, detail=torch, remedy='pip install "understudy[server]"')
         return
-    torch = json.loads(asked.stdout.splitlines()[-1])
     build = f"for CUDA {torch['cuda']}" if torch["cuda"] else "for CPUs"
     yield Finding(name="PyTorch", state=OK, detail=f"{torch['version']}, {build}")
     yield from _check_devices(settings, torch)
+
+
+def choose_device(settings: Settings, torch: dict[str, Any] | str) -> dict[str, Any] | None:
+    """The device that the service draws on; None where there is none, or PyTorch cannot tell."""
+    if isinstance(torch, str):
+        return None
+    cpu, *accelerators = torch["devices"]
+    if settings.device == "auto":
+        return accelerators[0] if accelerators else cpu
+    wanted = "cuda:0" if settings.device == "cuda" else settings.device
+    return next((device for device in torch["devices"] if device["name"] == wanted), None)
 
 
 def _check_devices(settings: Settings, torch: dict[str, Any]) -> Iterator[Finding]:
@@ -108,7 +122,10 @@ def _check_devices(settings: Settings, torch: dict[str, Any]) -> Iterator[Findin
     if accelerators:
         return
     threads = torch["devices"][0]["threads"]
-    wants_gpu = settings.device.startswith(("cuda", "mps")) or settings.engine == "sdxl"
+    wants_gpu = settings.device.startswith(("cuda", "mps")) or not {*settings.served_engines} <= {
+        "toon",
+        "null",
+    }
     if shutil.which("nvidia-smi") and not torch["cuda"]:
         yield Finding(
             name="Device",
@@ -124,7 +141,7 @@ def _check_devices(settings: Settings, torch: dict[str, Any]) -> Iterator[Findin
             remedy="unset UNDERSTUDY_DEVICE",
         )
     else:
-        words = "; SDXL takes many minutes a picture on it" if wants_gpu else ", enough for the engine toon"
+        words = "; only toon draws on it within seconds" if wants_gpu else ", enough for the engine toon"
         yield Finding(name="Device", state=WARN if wants_gpu else OK, detail=f"CPU, {threads} threads{words}")
 
 
@@ -243,7 +260,6 @@ def _check_public_url(settings: Settings) -> Iterator[Finding]:
 CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     _check_python,
     _check_environment,
-    _check_needed_torch,
     _check_open_files,
     check_proxy,
     _check_public_url,

@@ -20,6 +20,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from understudy.engines import DrawRequest, DrawResult, Engine, EngineError, load_engine
+from understudy.engines.sdxl import SdxlEngine
 from understudy.settings import Settings
 
 from .conftest import measure_psnr
@@ -51,13 +52,16 @@ def go_on(*step) -> bool:
 
 
 @pytest.fixture(
-    scope="module", params=["toon", "sdxl", "qwen_edit", "qwen_edit_fast", "flux2_distilled", "flux2_base"]
+    scope="module",
+    params=[
+        *("toon", "sdxl", "sdxl_lightning"),
+        *("qwen_edit", "qwen_edit_fast", "flux2_distilled", "flux2_base"),
+    ],
 )
 def subject(request) -> Subject:
     engine = request.getfixturevalue(request.param)
-    if request.param in ("toon", "sdxl"):
-        return Subject(engine, frozenset(), engine._posed.unet)
-    return Subject(engine, frozenset(engine.preset.idle), engine._pipeline.transformer)
+    network = engine._posed.unet if isinstance(engine, SdxlEngine) else engine._pipeline.transformer
+    return Subject(engine, frozenset(engine.preset.idle), network)
 
 
 @pytest.fixture(scope="module")
@@ -207,6 +211,9 @@ def test_another_failure_is_not_taken_for_one_of_memory(subject, draw, short):
 def test_it_draws_with_the_numbers_of_a_gpu(request, short, name):
     engine = copy.deepcopy(request.getfixturevalue(name))
     engine._pipeline.to(torch.bfloat16)
+    # What is kept was computed with other numbers.
+    engine._prompts.clear()
+    engine._pictures.clear()
     shown = []
     (result,) = engine.draw([short(steps=4)], lambda *step: shown.append(step[3]) or True)
     assert numpy.asarray(result.picture).std() > 1
@@ -226,6 +233,11 @@ def failing(subject: Subject, fail: Callable[[], object]) -> Iterator[None]:
 @pytest.fixture(
     params=[
         ("sdxl_settings", "sdxl_model", "unet"),
+        ("sdxl_settings", "sdxl_model", "text_encoder"),
+        ("sdxl_settings", "sdxl_model", "text_encoder_2"),
+        ("sdxl_settings", "sdxl_controlnet", "."),
+        ("sdxl_settings", "sdxl_vae", "."),
+        ("sdxl_settings", "sdxl_ip_adapter", "models/image_encoder"),
         ("qwen_edit_settings", "qwen_edit_model", "transformer"),
         ("qwen_edit_settings", "qwen_edit_model", "text_encoder"),
         ("flux2_base_settings", "flux2_klein_model", "transformer"),

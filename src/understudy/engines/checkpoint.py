@@ -189,8 +189,11 @@ def _sdxl_checkpoint(settings: Settings) -> Checkpoint:
     )
 
 
-def load_pipeline(checkpoint: Checkpoint, device: str) -> StableDiffusionXLControlNetPipeline:
-    """Load every part of a checkpoint onto a device, in half precision where that is wise.
+def load_pipeline(
+    checkpoint: Checkpoint, device: str, place: str | None = None
+) -> StableDiffusionXLControlNetPipeline:
+    """Load every part of a checkpoint onto a device, in half precision where that is wise there; or for
+    that device to another `place`, from which they are taken later.
 
     Raises:
         EngineError: a part is missing or broken (`engine_load_failed`); the message names the
@@ -199,13 +202,14 @@ def load_pipeline(checkpoint: Checkpoint, device: str) -> StableDiffusionXLContr
     half = checkpoint.profile.half_precision and torch.device(device).type == "cuda"
     dtype = torch.float16 if half else torch.float32
     parts: dict[str, Any] = {}
-    # Each part goes to the device at once: that a file had not everything is found out there.
+    place = place or device
+    # Each part goes to its place at once: that a file had not everything is found out there.
     if checkpoint.controlnet is not None:
         with loading("ControlNet", "UNDERSTUDY_SDXL_CONTROLNET"):
-            parts["controlnet"] = _load(ControlNetModel, checkpoint.controlnet, dtype).to(device)
+            parts["controlnet"] = _load(ControlNetModel, checkpoint.controlnet, dtype).to(place)
     if checkpoint.vae is not None:
         with loading("autoencoder", "UNDERSTUDY_SDXL_VAE"):
-            parts["vae"] = _load(AutoencoderKL, checkpoint.vae, dtype).to(device)
+            parts["vae"] = _load(AutoencoderKL, checkpoint.vae, dtype).to(place)
     elif _holds_toon_autoencoder(checkpoint.model):
         with loading("autoencoder", "UNDERSTUDY_SDXL_MODEL"):
             # A pipeline cannot load a class by itself that is not diffusers' own.
@@ -228,7 +232,7 @@ def load_pipeline(checkpoint: Checkpoint, device: str) -> StableDiffusionXLContr
         preset = checkpoint.profile.preset
         if preset.scheduler is not None:
             pipeline.scheduler = make_scheduler(preset.scheduler, pipeline.scheduler.config)
-        pipeline.to(device)
+        pipeline.to(place)
     for setting, file, weight in checkpoint.loras:
         with loading("LoRA", f"UNDERSTUDY_{setting.upper()}", "a LoRA for SDXL, a safetensors file"):
             fuse_lora(pipeline, file, weight)
@@ -242,7 +246,7 @@ def load_pipeline(checkpoint: Checkpoint, device: str) -> StableDiffusionXLContr
         )
         if pipeline.image_encoder is None:
             raise FileNotFoundError("there is no image encoder")
-        pipeline.to(device)
+        pipeline.to(place)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

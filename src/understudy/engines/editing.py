@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,9 +25,12 @@ from . import DrawRequest, DrawResult, OnStep
 from .canvas import choose_canvas, fit_picture, pad_picture, resize_picture
 from .detector import PoseDetector
 from .device import torch_for_drawing
+from .fitting import choose_first_place
 from .idle import warn_of_idle_parameters, warn_of_step_count
+from .kept import Kept, digest_content
 from .loading import loading
 from .memory import out_of_memory_explained
+from .memory_profile import MemoryProfile
 from .noise import seed_noise
 from .presets import Preset
 from .preview import Previewer
@@ -42,6 +45,8 @@ LEAST_SIDE = 64
 """A side of a picture in pixels that every model takes."""
 PREVIEW_CELLS = 32
 """The longer side of a preview in cells of the autoencoder, 8 pixels each."""
+KEPT = 16
+"""How many embeddings of prompts, and how many of pictures, are kept: some 10 MB each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +84,10 @@ class EditEngine(ABC):
         self._pipeline = pipeline
         self._profile = profile
         self._threads = torch.get_num_threads()
+        self._prompts, self._pictures = Kept(KEPT), Kept(KEPT)
+        # A prompt with the same pictures is encoded once, whatever else a request changes; so is a picture.
+        pipeline.encode_prompt = partial(self._encode_prompt, pipeline.encode_prompt)
+        pipeline._encode_vae_image = partial(self._encode_picture, pipeline._encode_vae_image)
 
     def draw(self, requests: Sequence[DrawRequest], on_step: OnStep) -> list[DrawResult | None]:
         """Draw pictures at the model's own size, one after another, and bring them to the asked one.
@@ -114,6 +123,26 @@ class EditEngine(ABC):
                 return None
         picture = resize_picture(picture, (request.width, request.height))
         return DrawResult(picture=picture, warnings=list(self._warn(request)))
+
+    def _encode_prompt(
+        self,
+        encode: Callable[..., Any],
+        prompt: str,
+        prompt_embeds: torch.Tensor | None = None,
+        **others: Any,
+    ) -> Any:
+        """The pipeline's own step, once for each prompt and the pictures that are read with it."""
+        arguments = {"prompt": prompt, "prompt_embeds": prompt_embeds, **others}
+        if prompt_embeds is not None:
+            return encode(**arguments)
+        pictures = tuple(digest_content(picture) for picture in others.get("image") or ())
+        return self._prompts.get((prompt, pictures), partial(encode, **arguments))
+
+    def _encode_picture(
+        self, encode: Callable[..., torch.Tensor], image: torch.Tensor, generator: Any
+    ) -> torch.Tensor:
+        """The pipeline's own step, once for each picture; chance has no part in it."""
+        return self._pictures.get(digest_content(image), partial(encode, image=image, generator=generator))
 
     def _gather_pictures(self, request: DrawRequest) -> list[Image.Image]:
         """The references, then the skeleton when there is one."""
@@ -182,10 +211,12 @@ def load_edit_pipeline(
     encoder_kind: type[PreTrainedModel],
     folder: str,
     device: str,
+    memory: MemoryProfile,
     setting: str,
     **parts: Any,
 ) -> Any:
-    """Load a pipeline from a folder onto a device, in bfloat16 on a GPU and float32 elsewhere.
+    """Load a pipeline from a folder, in bfloat16 for a GPU and float32 elsewhere, to where `fitting.py`
+    takes it from.
 
     Raises:
         EngineError: its weights are missing or broken (`engine_load_failed`); the message names
@@ -204,4 +235,4 @@ def load_edit_pipeline(
             raise ValueError(f"the text encoder's weights are not whole: {min(missing)} is missing")
         pipeline = kind.from_pretrained(folder, text_encoder=encoder, **options, **parts)
         pipeline.set_progress_bar_config(disable=True)
-        return pipeline.to(device)
+        return pipeline.to(choose_first_place(device, memory))

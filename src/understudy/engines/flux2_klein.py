@@ -16,8 +16,9 @@ from ..settings import Settings
 from . import DrawRequest, EngineError
 from .device import choose_device, count_cores, prepare_torch
 from .editing import EditEngine, EditProfile, load_edit_pipeline
+from .fitting import compile_engine, fit_pipeline, measure_memory
 from .idle import warn_of_long_text
-from .loading import locate
+from .loading import loading, locate
 from .presets import choose_flux2_klein
 from .roles import tame_text
 
@@ -40,12 +41,15 @@ def load_flux2_klein(settings: Settings, profile: EditProfile = PROFILE) -> Flux
     device = choose_device(settings.device)
     prepare_torch(count_cores(settings))
     preset = choose_flux2_klein(settings)
+    memory = measure_memory(settings, "flux2-klein", device)
+    setting = "UNDERSTUDY_FLUX2_KLEIN_MODEL (with its revision)"
     pipeline = load_edit_pipeline(
         Flux2KleinPipeline,
         Qwen3ForCausalLM,
         locate(settings, "flux2_klein_model", "flux2-klein"),
         device,
-        "UNDERSTUDY_FLUX2_KLEIN_MODEL (with its revision)",
+        memory,
+        setting,
     )
     if pipeline.config.is_distilled == preset.guided:
         kind = "distilled" if pipeline.config.is_distilled else "base"
@@ -54,7 +58,11 @@ def load_flux2_klein(settings: Settings, profile: EditProfile = PROFILE) -> Flux
             f"UNDERSTUDY_FLUX2_KLEIN_PRESET to {kind}.",
             code="engine_load_failed",
         )
-    return Flux2KleinEngine(pipeline, preset, profile, device)
+    with loading("model", setting):
+        fit_pipeline(pipeline, device, memory)
+    engine = Flux2KleinEngine(pipeline, preset, profile, device)
+    compile_engine(engine, pipeline, settings, memory)
+    return engine
 
 
 class Flux2KleinEngine(EditEngine):
@@ -68,7 +76,7 @@ class Flux2KleinEngine(EditEngine):
         if not self.preset.guided or request.guidance_scale <= 1:
             return {"prompt": prompt, "guidance_scale": 1.0}
         with torch.no_grad():
-            negative, _ = self._pipeline.encode_prompt(tame_text(request.negative_prompt))
+            negative, _ = self._pipeline.encode_prompt(prompt=tame_text(request.negative_prompt))
         return {
             "prompt": prompt,
             # The pipeline takes none as words.

@@ -19,6 +19,7 @@ from ..settings import Settings
 from . import DrawRequest
 from .device import choose_device, count_cores, prepare_torch
 from .editing import EditEngine, EditProfile, load_edit_pipeline
+from .fitting import compile_engine, fit_pipeline, measure_memory
 from .loading import loading, locate
 from .presets import choose_qwen_edit
 from .roles import tame_text
@@ -48,6 +49,7 @@ def load_qwen_edit(settings: Settings, profile: EditProfile = PROFILE) -> QwenEd
     device = choose_device(settings.device)
     prepare_torch(count_cores(settings))
     preset = choose_qwen_edit(settings)
+    memory = measure_memory(settings, "qwen-edit", device)
     setting = "UNDERSTUDY_QWEN_EDIT_MODEL (with its revision)"
     folder = locate(settings, "qwen_edit_model", "qwen-edit")
     with loading("processor", setting):
@@ -57,6 +59,7 @@ def load_qwen_edit(settings: Settings, profile: EditProfile = PROFILE) -> QwenEd
         Qwen2_5_VLForConditionalGeneration,
         folder,
         device,
+        memory,
         setting,
         processor=processor,
     )
@@ -64,7 +67,11 @@ def load_qwen_edit(settings: Settings, profile: EditProfile = PROFILE) -> QwenEd
         with loading("LoRA", "UNDERSTUDY_QWEN_EDIT_LORA (with its weights and revision)"):
             _apply_lora(pipeline, settings)
     pipeline.text_encoder.register_forward_pre_hook(_tell_pictures_from_words, with_kwargs=True)
-    return QwenEditEngine(pipeline, preset, profile, device)
+    with loading("model", setting):
+        fit_pipeline(pipeline, device, memory)
+    engine = QwenEditEngine(pipeline, preset, profile, device)
+    compile_engine(engine, pipeline, settings, memory)
+    return engine
 
 
 class QwenEditEngine(EditEngine):

@@ -27,14 +27,17 @@ from .checkpoint import (
 )
 from .conditions import Conditions
 from .cores import Cores
-from .detector import PoseDetector, is_detector_installed
+from .detector import PoseDetector
 from .device import choose_device, count_cores, prepare_torch, torch_for_drawing
 from .embeddings import Embeddings
 from .face_pass import FacePass
+from .fitting import choose_first_place, compile_engine, fit_pipeline, measure_memory
 from .idle import warn_of_idle_parameters, warn_of_long_text, warn_of_step_count
 from .likeness import score_likeness
+from .loading import loading
 from .memory import out_of_memory_explained
 from .passes import Pass
+from .people import is_detector_installed
 from .pose_finder import PoseFinder
 from .preview import Previewer, sketch_latents
 from .replay import ReplayedForward
@@ -60,13 +63,20 @@ def load_sdxl(settings: Settings, checkpoint: Checkpoint | None = None) -> SdxlE
     # Cores that share the rows of a batch would only be disturbed by sharing single operations too.
     replayed = profile.small_networks and torch.device(device).type == "cpu"
     prepare_torch(1 if replayed else count_cores(settings))
-    pipeline = load_pipeline(checkpoint, device)
+    memory = measure_memory(settings, profile.name, device)
+    pipeline = load_pipeline(checkpoint, device, choose_first_place(device, memory))
     cores = Cores(count_cores(settings) if replayed else 1)
     if replayed:
         _replay_networks(pipeline, cores)
-    return SdxlEngine(
+    if not profile.small_networks:
+        with loading("model", "UNDERSTUDY_SDXL_MODEL"):
+            fit_pipeline(pipeline, device, memory)
+    engine = SdxlEngine(
         pipeline, profile, device, cores, load_detector(checkpoint), face_pass=settings.sdxl_face_pass
     )
+    if not profile.small_networks:
+        compile_engine(engine, pipeline, settings, memory)
+    return engine
 
 
 class SdxlEngine:

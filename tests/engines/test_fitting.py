@@ -1,0 +1,165 @@
+"""A pipeline fitted to its device draws what it drew before, wherever its weights are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from understudy.engines import DrawRequest, Engine, flux2_klein, qwen_edit, sdxl
+from understudy.engines.checkpoint import find_checkpoint
+from understudy.engines.fitting import STORED, compile_engine, fit_pipeline, measure_memory
+from understudy.engines.flux2_klein import load_flux2_klein
+from understudy.engines.memory_profile import FULL, MemoryProfile
+from understudy.settings import Settings
+
+from .conftest import SMALL, measure_psnr
+
+ENCODERS_WAIT = MemoryProfile(name="offload", waiting=("encoders",))
+ALL_WAIT = MemoryProfile(name="offload", waiting=("encoders", "denoiser"))
+QUANTISED = MemoryProfile(name="quantised", waiting=("encoders",))
+
+
+def draw(engine: Engine, request: DrawRequest) -> Image.Image:
+    (result,) = engine.draw([request], lambda *step: True)
+    return result.picture
+
+
+@pytest.fixture
+def short(request_of) -> Callable[..., DrawRequest]:
+    """Make a request that is drawn in two steps."""
+    return lambda **changes: request_of(**({"steps": 2} | changes))
+
+
+@pytest.fixture(params=["sdxl", "qwen_edit", "flux2_base"])
+def fit(request, monkeypatch) -> Callable[[MemoryProfile], tuple[Engine, torch.nn.Module]]:
+    """Load an engine with a memory profile; the engine, and the network that runs in each step."""
+    settings = request.getfixturevalue(f"{request.param}_settings")
+    request.getfixturevalue("small_pictures")
+
+    # A CPU has nothing to choose.
+    def choose(memory: MemoryProfile) -> None:
+        for module in (sdxl, qwen_edit, flux2_klein):
+            monkeypatch.setattr(module, "measure_memory", lambda *asked: memory)
+
+    def load(memory: MemoryProfile) -> tuple[Engine, torch.nn.Module]:
+        choose(memory)
+        if request.param == "sdxl":
+            checkpoint = find_checkpoint(settings)
+            profile = replace(checkpoint.profile, canvas_pixels=128 * 128)
+            engine = sdxl.load_sdxl(settings, replace(checkpoint, profile=profile))
+            return engine, engine._posed.unet
+        load_editor = qwen_edit.load_qwen_edit if request.param == "qwen_edit" else load_flux2_klein
+        engine = load_editor(settings, SMALL)
+        return engine, engine._pipeline.transformer
+
+    return load
+
+
+def test_wherever_its_weights_wait_it_draws_the_same_picture(fit, short):
+    whole, _ = fit(FULL)
+    plain = draw(whole, short())
+    for memory in (ENCODERS_WAIT, ALL_WAIT):
+        engine, _ = fit(memory)
+        assert measure_psnr(draw(engine, short()), plain) >= 45
+        # A second drawing finds the weights where the first one left them.
+        assert measure_psnr(draw(engine, short(seed=8)), plain) < 45
+
+
+def test_quantised_weights_take_half_and_draw_nearly_the_same(fit, short):
+    engine, network = fit(QUANTISED)
+    whole, whole_network = fit(FULL)
+    stored = {parameter.dtype for parameter in network.parameters()}
+    assert STORED in stored
+    assert count_bytes(network) < 0.6 * count_bytes(whole_network)
+    assert network.dtype == torch.float32
+    assert measure_psnr(draw(engine, short()), draw(whole, short())) >= 30
+
+
+def count_bytes(network: torch.nn.Module) -> int:
+    return sum(parameter.nbytes for parameter in network.parameters())
+
+
+def test_a_small_gpu_decodes_in_tiles(sdxl_settings):
+    pipeline = sdxl.load_sdxl(sdxl_settings)._posed
+    sizes = []
+    pipeline.vae.decoder.register_forward_pre_hook(lambda decoder, given: sizes.append(given[0].shape[-2:]))
+    latents = torch.zeros(1, 4, 128, 128)
+    with torch.no_grad():
+        pipeline.vae.decode(latents)
+        fit_pipeline(pipeline, "cpu", replace(ENCODERS_WAIT, tiled=True))
+        picture = pipeline.vae.decode(latents).sample
+    assert sizes[0] == (128, 128)
+    assert len(sizes) > 4
+    assert max(max(size) for size in sizes[1:]) == 64
+    assert picture.shape == (1, 3, 1024, 1024)
+
+
+def test_on_a_cpu_there_is_nothing_to_choose():
+    assert measure_memory(Settings(memory_profile="quantised"), "sdxl", "cpu") is FULL
+
+
+@pytest.fixture(params=["qwen_edit", "flux2_base"])
+def editor(request) -> Engine:
+    engine = request.getfixturevalue(request.param)
+    engine._prompts.clear()
+    engine._pictures.clear()
+    return engine
+
+
+def test_what_was_encoded_is_kept_and_changes_no_byte(editor, short, reference):
+    encoded = {"prompts": 0, "pictures": 0}
+
+    def count(what: str) -> None:
+        encoded[what] += 1
+
+    vae, text_encoder = editor._pipeline.vae, editor._pipeline.text_encoder
+    handles = [
+        vae.encoder.register_forward_pre_hook(lambda *call: count("pictures")),
+        text_encoder.register_forward_pre_hook(lambda *call: count("prompts")),
+    ]
+    try:
+        first = draw(editor, short())
+        once = dict(encoded)
+        assert min(once.values()) > 0
+        assert draw(editor, short()).tobytes() == first.tobytes()
+        assert draw(editor, short(seed=8)).tobytes() != first.tobytes()
+        assert encoded == once
+        other = draw(editor, short(prompt="an old woman", references=[reference.transpose(0)]))
+        assert all(encoded[what] > once[what] for what in once)
+        assert other.tobytes() != first.tobytes()
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@pytest.mark.slow
+def test_compiled_blocks_draw_the_same_picture_and_are_kept_on_disk(
+    flux2_base_settings, short, tmp_path, monkeypatch
+):
+    from torch._dynamo.utils import counters
+
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    settings = flux2_base_settings.model_copy(update={"compile": "on", "data_dir": tmp_path})
+    engine = load_flux2_klein(flux2_base_settings, SMALL)
+    plain = draw(engine, short())
+    try:
+        compile_engine(engine, engine._pipeline, settings, FULL)
+        assert measure_psnr(draw(engine, short()), plain) >= 45
+        assert counters["stats"]["unique_graphs"] >= 2
+        assert not counters["graph_break"]
+        programs = counters["stats"]["unique_graphs"]
+        for change in (
+            {"width": 300},
+            {"prompt": "an old woman in a long green dress"},
+            {"guidance_scale": 1.0},
+        ):
+            draw(engine, short(**change))
+        assert counters["stats"]["unique_graphs"] == programs, "other arguments made it compile again"
+        assert any(Path(tmp_path, "compiled").iterdir())
+    finally:
+        torch._dynamo.reset()

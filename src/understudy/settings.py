@@ -130,6 +130,23 @@ class Settings(BaseSettings):
         description="Commit, tag or branch of a hub id; else the pinned commit, or main as fetched.",
     )
 
+    pose_detector: str = Field(
+        default="Tau-J/RTMPose",
+        description="Local folder or hub id that holds the ONNX models of the pose detector.",
+    )
+    pose_detector_revision: str | None = None
+    pose_person_model: str = Field(
+        default="rtmposev1/onnx_sdk/yolox_m_8xb8-300e_humanart-c2c7a14a.zip",
+        description="The file in it that finds people: YOLOX, an .onnx or a .zip with one.",
+    )
+    pose_model: str = Field(
+        default="rtmw/onnx_sdk/rtmw-dw-x-l_simcc-cocktail14_270e-256x192_20231122.zip",
+        description="The file that tells how each stands: RTMW or DWPose of 133 points, RTMPose of 17.",
+    )
+    pose_least_confidence: float = Field(
+        default=0.3, ge=0, description="Points with a lower score are hidden; 2 suits RTMW of 384x288."
+    )
+
     fetch_allowed_hosts: str = Field(
         default="",
         description="Comma-separated host or host:port that may be fetched though private.",

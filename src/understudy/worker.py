@@ -49,7 +49,8 @@ from .executors.messages import (
 from .logs import start_logging
 from .parameters import MAX_SEED
 from .pictures import encode_picture, encode_preview
-from .pose.skeleton import Skeleton, fit_skeleton, place_skeleton, read_keypoints, scale_to_canvas
+from .pose.skeleton import fit_skeleton, read_keypoints, scale_to_canvas
+from .pose.whole_body import WholeBody
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -378,6 +379,7 @@ class Worker:
         self._begun.pop(task.id, None)
 
     def _read_request(self, task: Task) -> DrawRequest:
+        body = self._find_pose(task)
         return DrawRequest(
             prompt=task.prompt,
             negative_prompt=task.negative_prompt,
@@ -389,7 +391,9 @@ class Worker:
             steps=task.steps,
             ip_scale=task.ip_scale,
             pose_scale=task.pose_scale,
-            skeleton=self._find_pose(task),
+            skeleton=None if body is None else body.skeleton,
+            hands=None if body is None else body.hands,
+            face=None if body is None else body.face,
         )
 
     def _check_inputs(self, task: Task) -> None:
@@ -414,18 +418,18 @@ class Worker:
                 )
             self._passed.add(digest)
 
-    def _find_pose(self, task: Task) -> Skeleton | None:
-        """The skeleton that a task asks for, in pixels of its canvas; None when it asks for none."""
+    def _find_pose(self, task: Task) -> WholeBody | None:
+        """The body that a task asks for, in pixels of its canvas; None when it asks for none."""
         if task.keypoints is not None:
             keypoints = read_keypoints(task.keypoints)
             if task.fit_pose:
-                return fit_skeleton(keypoints, task.width, task.height)
-            return scale_to_canvas(keypoints, task.width, task.height)
+                return WholeBody(fit_skeleton(keypoints, task.width, task.height))
+            return WholeBody(scale_to_canvas(keypoints, task.width, task.height))
         if task.pose_picture is None:
             return None
         picture = self._open_picture(task.pose_picture)
-        skeleton = self._poses.find(task.pose_picture, picture)
-        return place_skeleton(skeleton, picture.size, (task.width, task.height))
+        body = self._poses.find(task.pose_picture, picture)
+        return body.place(picture.size, (task.width, task.height))
 
     def _open_picture(self, digest: str) -> Image.Image:
         """A picture of the present run; its pixels are read once, when they are first needed."""

@@ -8,6 +8,7 @@ import typer
 
 from ..catalog import ENGINES
 from ..errors import InvalidRequest, UnderstudyError
+from ..weights import POSE
 from .options import DataDir, read_settings
 
 if TYPE_CHECKING:
@@ -20,8 +21,9 @@ def fetch(
     engine: Annotated[
         str | None,
         typer.Argument(
-            metavar="|".join(ENGINES),
-            help="The engine whose weights are fetched; UNDERSTUDY_ENGINE's if not given.",
+            metavar="|".join((*ENGINES, POSE)),
+            help="The engine whose weights are fetched, UNDERSTUDY_ENGINE's if not given; "
+            "or pose, which finds poses in pictures.",
             show_default=False,
         ),
     ] = None,
@@ -41,8 +43,8 @@ def fetch(
     They come into the hub's cache (HF_HOME), at commits that Understudy pins or that are recorded in the
     data folder. HF_TOKEN is sent where it is set, for repositories that need an account.
     """
-    if engine is not None and engine not in ENGINES:
-        raise InvalidRequest(f"There is no engine {engine!r}; there are {', '.join(ENGINES)}.")
+    if engine is not None and engine not in (*ENGINES, POSE):
+        raise InvalidRequest(f"There is no engine {engine!r}; there are {', '.join(ENGINES)}, and {POSE}.")
     settings = read_settings(data_dir=data_dir)
     engine = engine or settings.engine
     _check_licences(settings, engine)
@@ -56,7 +58,10 @@ def fetch(
 
     check_space(sum(delivery.missing_bytes for delivery in deliveries))
     _fetch(settings, deliveries)
-    typer.echo(f"{engine} has its weights; `understudy doctor --engine {engine}` tells the rest.")
+    if engine == POSE:
+        typer.echo("The pose detector has its weights.")
+    else:
+        typer.echo(f"{engine} has its weights; `understudy doctor --engine {engine}` tells the rest.")
 
 
 def _check_licences(settings: Settings, engine: str) -> None:

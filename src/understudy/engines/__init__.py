@@ -27,6 +27,8 @@ class DrawRequest:
 
     `references` are RGB pictures of one character. `skeleton` is (18, 3) float: x and y in pixels
     of the asked canvas (`width` x `height`), confidence 0..1 (0: hidden); None when no pose is asked for.
+    `hands` (2, 21, 3) and `face` (68, 3) go with it where they are known (`pose/whole_body.py`), for
+    engines that draw them.
     Requests of one batch agree in `width`, `height`, `guidance_scale`, `steps`, `ip_scale`,
     `pose_scale`, in the number of references, and in whether they have a skeleton.
     """
@@ -42,6 +44,8 @@ class DrawRequest:
     ip_scale: float | None = None
     pose_scale: float | None = None
     skeleton: numpy.ndarray | None = None
+    hands: numpy.ndarray | None = None
+    face: numpy.ndarray | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,7 @@
-"""A picture of a person or character -> its skeleton, by the optional rtmlib.
+"""A picture of a person or character -> the body in it.
 
-rtmlib (RTMPose, Jiang et al. 2023, arXiv 2303.07399) comes with `understudy[pose]`; without it
-everything else works. It fetches its ONNX models once, unless their files are named.
-This file knows nothing of canvases: a skeleton is in pixels of the picture it was found in.
+A model finds people: `people.py` has that of rtmlib, `toon_detector.py` the embedded engine's own.
+This file knows nothing of canvases: a body is in pixels of the picture it was found in.
 """
 
 from __future__ import annotations
@@ -16,26 +15,58 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..pose.skeleton import Skeleton, visible_keypoints
+from ..pose.whole_body import WholeBody
+from ..settings import Settings
+from ..weights import POSE, WeightsMissing, find_folder
 from . import EngineError
 
 logger = logging.getLogger(__name__)
 
 LEAST_CONFIDENCE = 0.3
-"""A keypoint below it counts as hidden: RTMPose's own threshold for showing one."""
+"""A point below it counts as hidden: RTMPose's own threshold for showing one."""
 
 LEAST_KEYPOINTS = 5
 """Fewer visible keypoints are not taken for a body."""
 
+LEAST_SHARE = 0.5
+"""A hand or a face that shows fewer of its points is left out: what is told of it is mostly guessed."""
+
+WRISTS = (7, 4)
+"""The left one and the right one, as hands are told."""
+
 PoseModel = Callable[[NDArray[numpy.uint8]], tuple[NDArray[numpy.float64], NDArray[numpy.float64]]]
-"""BGR picture (height, width, 3) -> keypoints (people, k, 2) in pixels and scores (people, k),
-k >= 18, the first 18 in OpenPose's order: what rtmlib's solutions return with `to_openpose=True`."""
+"""BGR picture (height, width, 3) -> points (people, k, 2) in pixels and scores (people, k), in OpenPose's
+order as rtmlib tells it: 18 keypoints and, where k is 134, 6 of the feet, 68 of the face and 21 of each
+hand, the left one first."""
 
 
 class PoseDetector:
-    """Finds the skeleton of the largest person in a picture."""
+    """Finds the largest person in a picture."""
 
-    def __init__(self, model: PoseModel) -> None:
+    def __init__(self, model: PoseModel, least_confidence: float = LEAST_CONFIDENCE) -> None:
+        """Points whose score is below `least_confidence` count as hidden."""
         self._model = model
+        self._least_confidence = least_confidence
+
+    def find_body(self, picture: Image.Image) -> WholeBody:
+        """The largest person, in pixels of the picture; hands and face where the model tells them.
+
+        Raises:
+            EngineError: nobody is found (`no_person_found`).
+        """
+        blue_first = numpy.ascontiguousarray(numpy.asarray(picture.convert("RGB"))[..., ::-1])
+        people = [
+            self._hide_doubtful(numpy.column_stack(person).astype(float))
+            for person in zip(*self._model(blue_first), strict=True)
+        ]
+        people = [person for person in people if visible_keypoints(person[:18]).sum() >= LEAST_KEYPOINTS]
+        if not people:
+            raise EngineError(
+                "Nobody was found in input_image; send a picture that shows one whole person or "
+                "character, an OpenPose skeleton picture, or the parameter pose.",
+                code="no_person_found",
+            )
+        return _read_body(max(people, key=lambda person: _measure_area(person[:18])))
 
     def find_skeleton(self, picture: Image.Image) -> Skeleton:
         """The 18 keypoints of the largest person, (18, 3) in pixels of the picture.
@@ -43,59 +74,54 @@ class PoseDetector:
         Raises:
             EngineError: nobody is found (`no_person_found`).
         """
-        blue_first = numpy.ascontiguousarray(numpy.asarray(picture.convert("RGB"))[..., ::-1])
-        points, scores = self._model(blue_first)
-        people = [
-            skeleton
-            for skeleton in map(_to_skeleton, points, scores)
-            if visible_keypoints(skeleton).sum() >= LEAST_KEYPOINTS
-        ]
-        if not people:
-            raise EngineError(
-                "Nobody was found in input_image; send a picture that shows one whole person or "
-                "character, an OpenPose skeleton picture, or the parameter pose.",
-                code="no_person_found",
-            )
-        return max(people, key=_measure_area)
+        return self.find_body(picture).skeleton
+
+    def _hide_doubtful(self, points: NDArray[numpy.float64]) -> NDArray[numpy.float64]:
+        """The points (k, 3) with those zeroed that are doubtful; confidences are 1 at most."""
+        doubtful = points[:, 2] < self._least_confidence
+        return numpy.where(doubtful[:, None], 0.0, numpy.minimum(points, (numpy.inf, numpy.inf, 1.0)))
 
 
-def is_detector_installed() -> bool:
-    """Whether rtmlib is there; it is not imported."""
-    return importlib.util.find_spec("rtmlib") is not None
+def is_detector_installed(settings: Settings | None = None) -> bool:
+    """Whether rtmlib and the files of its models are there; nothing is loaded."""
+    if importlib.util.find_spec("rtmlib") is None:
+        return False
+    try:
+        find_folder(settings or Settings(), "pose_detector", POSE)
+    except WeightsMissing:
+        return False
+    return True
 
 
-def load_detector(
-    person_model: str | None = None, pose_model: str | None = None, device: str = "cpu"
-) -> PoseDetector:
-    """Load rtmlib's body detector.
+def load_detector(settings: Settings | None = None, device: str = "cpu") -> PoseDetector:
+    """Load the detector of people that the settings name, those of the environment when not given.
 
-    `person_model` (YOLOX, 640 x 640) and `pose_model` (RTMPose, 192 x 256) are paths or URLs of
-    ONNX files; without them rtmlib's own are fetched once and kept.
+    `device` is `cpu`, `cuda`, `cuda:1` or `mps`, as onnxruntime is installed for.
 
     Raises:
-        EngineError: rtmlib is not installed (`pose_detector_missing`), or its models cannot be
-            loaded (`pose_detector_failed`).
+        EngineError: rtmlib is not installed (`pose_detector_missing`), or its models are not on this
+            machine, are not what was published, or cannot be loaded (`pose_detector_failed`).
     """
-    if not is_detector_installed():
+    if importlib.util.find_spec("rtmlib") is None:
         raise EngineError(
             "input_image is not a skeleton picture, and finding a pose in other pictures needs the "
-            'pose detector: run `pip install "understudy[pose]"`, or send an OpenPose skeleton '
-            "picture or the parameter pose.",
+            'pose detector: run `pip install "understudy[pose]"` and `understudy fetch pose`, or send an '
+            "OpenPose skeleton picture or the parameter pose.",
             code="pose_detector_missing",
         )
+    settings = settings or Settings()
     try:
-        from rtmlib import Body
+        folder = find_folder(settings, "pose_detector", POSE)
+    except WeightsMissing as error:
+        raise EngineError(error.message, code="pose_detector_failed") from None
+    from .people import load_people_model
 
-        model = Body(
-            det=person_model,
-            det_input_size=(640, 640),
-            pose=pose_model,
-            pose_input_size=(192, 256),
-            mode="balanced",
-            to_openpose=True,
-            backend="onnxruntime",
-            device=device,
-        )
+    paths = (folder / settings.pose_person_model, folder / settings.pose_model)
+    confidence = settings.pose_least_confidence
+    try:
+        model = load_people_model(*paths, confidence, device)
+    except EngineError:
+        raise
     except Exception as error:
         logger.warning("the pose detector could not be loaded: %s", error, exc_info=error)
         raise EngineError(
@@ -103,13 +129,26 @@ def load_detector(
             "tells more); send an OpenPose skeleton picture or the parameter pose instead.",
             code="pose_detector_failed",
         ) from error
-    return PoseDetector(model)
+    return PoseDetector(model, confidence)
 
 
-def _to_skeleton(points: NDArray[numpy.float64], scores: NDArray[numpy.float64]) -> Skeleton:
-    skeleton = numpy.column_stack([points[:18], numpy.clip(scores[:18], 0, 1)]).astype(float)
-    skeleton[skeleton[:, 2] < LEAST_CONFIDENCE] = 0.0
-    return skeleton
+def _read_body(points: NDArray[numpy.float64]) -> WholeBody:
+    skeleton = points[:18]
+    if len(points) < 134:
+        return WholeBody(skeleton)
+    face, hands = points[24:92], points[92:134].reshape(2, 21, 3).copy()
+    for hand, wrist in zip(hands, WRISTS, strict=True):
+        if skeleton[wrist, 2] == 0 or not _shows_enough(hand):
+            hand[:] = 0.0
+    return WholeBody(
+        skeleton,
+        hands if hands[..., 2].any() else None,
+        face if _shows_enough(face) else None,
+    )
+
+
+def _shows_enough(points: NDArray[numpy.float64]) -> bool:
+    return bool(visible_keypoints(points).mean() >= LEAST_SHARE)
 
 
 def _measure_area(skeleton: Skeleton) -> float:

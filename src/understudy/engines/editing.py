@@ -20,7 +20,8 @@ from PIL import Image
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from ..pose.drawing import draw_skeleton
+from ..pose.drawing import draw_whole_body
+from ..pose.whole_body import WholeBody
 from . import DrawRequest, DrawResult, OnStep
 from .canvas import choose_canvas, fit_picture, pad_picture, resize_picture
 from .detector import PoseDetector
@@ -166,8 +167,8 @@ class EditEngine(ABC):
         size = choose_canvas(request.width, request.height, profile.pose_pixels, multiple)
         least = max(LEAST_SIDE, multiple * math.ceil(max(size) / MOST_ASPECT / multiple))
         width, height = (max(side, least) for side in size)
-        scale = (width / request.width, height / request.height, 1.0)
-        return draw_skeleton(request.skeleton * scale, width, height)
+        body = WholeBody(request.skeleton, request.hands, request.face)
+        return draw_whole_body(body.scale(width / request.width, height / request.height), width, height)
 
     def _write_prompt(self, request: DrawRequest, prompt: str) -> str:
         return write_roles(prompt, len(request.references), request.skeleton is not None, self.picture_word)

@@ -11,32 +11,34 @@ from PIL import Image
 from ..pose.reading import read_skeleton
 from ..pose.scores import score_pck
 from ..pose.skeleton import Skeleton, find_face, visible_keypoints
+from ..pose.whole_body import WholeBody
 from . import EngineError
 from .detector import PoseDetector, is_detector_installed, load_detector
 
 
 class PoseFinder:
-    """Finds skeletons in pictures, and tells how well a drawn figure stands as it should."""
+    """Finds bodies in pictures, and tells how well a drawn figure stands as it should."""
 
     def __init__(self, own: PoseDetector | None = None, detector: PoseDetector | None = None) -> None:
         """`own` is the engine's; without a `detector` the installed one is loaded when it is needed."""
         self._own = own
         self._detector = detector
         self._scores = bool(own or detector) or is_detector_installed()
-        self._last: tuple[str, Skeleton] | None = None
+        self._last: tuple[str, WholeBody] | None = None
 
-    def find(self, digest: str, picture: Image.Image) -> Skeleton:
-        """The skeleton that a picture shows: drawn as a skeleton, or somebody who stands so.
+    def find(self, digest: str, picture: Image.Image) -> WholeBody:
+        """The body that a picture shows: drawn as a skeleton, or somebody who stands so.
 
-        It is (18, 3), in pixels of the picture. `digest` names the picture, and that of the last one
-        is not looked for again: pictures of one request come one after another with the same pose.
+        It is in pixels of the picture; of a drawn one the skeleton alone is read. `digest` names the
+        picture, and the last one is not looked at again: pictures of one request come one after another
+        with the same pose.
 
         Raises:
             EngineError: nobody is found (`no_person_found`), or there is no detector that works.
         """
         if self._last is None or self._last[0] != digest:
             skeleton = read_skeleton(picture)
-            self._last = (digest, self._detect(picture) if skeleton is None else skeleton)
+            self._last = (digest, self._detect(picture) if skeleton is None else WholeBody(skeleton))
         return self._last[1]
 
     def find_face(self, picture: Image.Image, margin: float = 0.3) -> tuple[int, int, int, int] | None:
@@ -46,7 +48,7 @@ class PoseFinder:
         is there that works: what needs a face does without.
         """
         try:
-            return find_face(self._detect(picture), *picture.size, margin)
+            return find_face(self._detect(picture).skeleton, *picture.size, margin)
         except EngineError:
             return None
 
@@ -68,14 +70,14 @@ class PoseFinder:
             return None
         return round(score_pck(found, wanted), 4)
 
-    def _detect(self, picture: Image.Image) -> Skeleton:
+    def _detect(self, picture: Image.Image) -> WholeBody:
         if self._own is None or self._detector is not None or is_detector_installed():
             try:
-                return self._get_detector().find_skeleton(picture)
+                return self._get_detector().find_body(picture)
             except EngineError:
                 if self._own is None:
                     raise
-        return self._own.find_skeleton(picture)
+        return self._own.find_body(picture)
 
     def _get_detector(self) -> PoseDetector:
         if self._detector is None:

@@ -27,7 +27,7 @@ from .checkpoint import (
 )
 from .conditions import Conditions
 from .cores import Cores
-from .detector import PoseDetector
+from .detector import PoseDetector, is_detector_installed
 from .device import choose_device, count_cores, prepare_torch, torch_for_drawing
 from .embeddings import Embeddings
 from .face_pass import FacePass
@@ -37,7 +37,6 @@ from .likeness import score_likeness
 from .loading import loading
 from .memory import out_of_memory_explained
 from .passes import Pass
-from .people import is_detector_installed
 from .pose_finder import PoseFinder
 from .preview import Previewer, sketch_latents
 from .replay import ReplayedForward

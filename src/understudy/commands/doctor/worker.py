@@ -19,15 +19,24 @@ if TYPE_CHECKING:
 
 
 def _check_pose_reader(settings: Settings) -> Iterator[Finding]:
+    from ...weights import POSE, find_part, list_parts
+
     if importlib.util.find_spec("rtmlib") is None:
         yield Finding(
             name="Pose reader",
             state=WARN,
-            detail="rtmlib is not installed; poses out of photographs need it, skeletons and names do not",
-            remedy='pip install "understudy[pose]"',
+            detail="rtmlib is not installed; poses out of pictures need it, skeletons and names do not",
+            remedy=f'pip install "understudy[pose]" && understudy fetch {POSE}',
+        )
+    elif any(find_part(settings, part).state != "whole" for part in list_parts(settings, POSE)):
+        yield Finding(
+            name="Pose reader",
+            state=WARN,
+            detail=f"rtmlib {version('rtmlib')}, but not its models, which poses out of pictures need",
+            remedy=f"understudy fetch {POSE}",
         )
     else:
-        yield Finding(name="Pose reader", state=OK, detail=f"rtmlib {version('rtmlib')}")
+        yield Finding(name="Pose reader", state=OK, detail=f"rtmlib {version('rtmlib')}, and its models")
 
 
 def _check_decoder(settings: Settings) -> Iterator[Finding]:

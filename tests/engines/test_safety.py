@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
 
 import pytest
 from PIL import Image
+from tests.hub_server import Repository, open_hub
 
 from understudy.engines import EngineError
 from understudy.engines.null import NullEngine
@@ -47,6 +51,18 @@ def test_a_score_is_the_probability_of_the_label(tiny):
     other = load(tiny, classifier_labels="Normal")
     assert other.score(paint(0)) == pytest.approx(1 - tiny.black, abs=1e-5)
     assert load(tiny, classifier_labels="nsfw, normal").score(paint(0)) == pytest.approx(1, abs=1e-5)
+
+
+def test_what_was_fetched_from_a_hub_is_loaded_without_it(tiny, tmp_path, monkeypatch):
+    files = {file.name: file.read_bytes() for file in tiny.folder.iterdir()}
+    settings = Settings(data_dir=tmp_path / "data", block_pictures=True, classifier_model="tiny/classifier")
+    with open_hub() as hub:
+        hub.repositories["tiny/classifier"] = Repository({"a" * 40: files})
+        home = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home")}
+        fetch = (sys.executable, "-m", "understudy.cli", "fetch", "toon")
+        subprocess.run(fetch, env={**os.environ, **settings.to_environment(), **home}, check=True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "home" / "hub"))
+    assert load_classifier(settings, "cpu").score(paint(0)) == pytest.approx(tiny.black, abs=1e-5)
 
 
 def test_a_picture_is_blocked_from_the_threshold_on(tiny):

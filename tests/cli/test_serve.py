@@ -130,3 +130,22 @@ def test_ctrl_c_ends_it_without_a_traceback(tmp_path):
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 0
     assert errors == ""
+
+
+def test_weights_whose_licence_is_not_accepted_are_not_served(understudy, tmp_path, monkeypatch):
+    """Nothing is fetched or loaded for it; accepted, the next thing that it lacks is told."""
+    weights = {"engines": "flux2-klein", "flux2_klein_model": "black-forest-labs/FLUX.2-klein-9B"}
+    done = understudy("serve", "--engine", "null", "--data-dir", tmp_path, **weights, status=1)
+    for words in (
+        weights["flux2_klein_model"],
+        "FLUX Non-Commercial License",
+        "UNDERSTUDY_ACCEPTED_LICENCES",
+    ):
+        assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+    accepted = {"accepted_licences": "FLUX Non-Commercial License"}
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    done = understudy("serve", "--engine", "null", "--data-dir", tmp_path, **weights, **accepted, status=1)
+    assert "UNDERSTUDY_ACCEPTED_LICENCES" not in done.stderr
+    assert "understudy fetch flux2-klein" in done.stderr

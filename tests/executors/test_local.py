@@ -6,6 +6,7 @@ import asyncio
 import io
 import os
 import signal
+import time
 from contextlib import aclosing, suppress
 
 import psutil
@@ -184,3 +185,70 @@ async def test_several_devices_work_at_the_same_time(start):
     assert executor.slots == 2
     await asyncio.gather(*(run(executor, [make_task(str(number))]) for number in range(4)))
     assert len(worker_ids()) == 2
+
+
+UNACCEPTED = {"flux2_klein_model": "black-forest-labs/FLUX.2-klein-9B"}
+"""An engine that cannot be loaded, which is known at once."""
+
+
+async def read_failures(executor, engine):
+    messages = await run(executor, [make_task("a", engine=engine), make_task("b", engine=engine)])
+    assert isinstance(messages[-1], Finished)
+    return [message.code for message in messages if isinstance(message, TaskFailed)]
+
+
+async def test_a_worker_changes_its_engine_without_being_taken_for_hung(start):
+    executor = await start(engines="toon,flux2-klein", worker_hang_seconds=1, **UNACCEPTED)
+    await run(executor, [make_task()])
+    worker = worker_ids()
+    assert executor.describe_workers()[0].resident == ["null"]
+    assert (executor.batch_size("null"), executor.batch_size("toon")) == (64, 1)
+    begun = time.monotonic()
+    messages = await run(executor, [make_task(engine="toon", steps=1, width=256, height=256)])
+    assert time.monotonic() - begun > 1, "it says nothing while it loads"
+    assert isinstance(messages[0], Starting), "who waits is told"
+    assert any(isinstance(message, Drawn) for message in messages)
+    (state,) = executor.describe_workers()
+    assert (state.engine, state.resident, state.loading, state.state) == ("toon", ["toon"], None, "idle")
+    assert executor.batch_size("toon") > 1
+    assert executor.batch_size("null") == 64
+    assert executor.preferred_engines() == executor.preferred_engines(of_idle=True) == {"toon"}
+    assert await read_failures(executor, "flux2-klein") == ["licence_not_accepted"] * 2
+    (state,) = executor.describe_workers()
+    assert (state.resident, state.failure) == ([], None)
+    assert executor.preferred_engines() == frozenset(), "there is nothing to be kept"
+    assert any(isinstance(message, Drawn) for message in await run(executor, [make_task()]))
+    assert worker_ids() == worker
+
+
+async def test_a_worker_starts_though_its_first_engine_cannot_be_loaded(start):
+    executor = await start(engine="flux2-klein", engines="null", **UNACCEPTED)
+    for _ in range(600):
+        if executor.describe_workers()[0].resident:
+            break
+        await asyncio.sleep(0.05)
+    assert executor.describe_workers()[0].resident == ["null"]
+    assert executor.describe_workers()[0].failure is None
+    assert await read_failures(executor, "flux2-klein") == ["licence_not_accepted"] * 2
+    assert any(isinstance(message, Drawn) for message in await run(executor, [make_task(engine="null")]))
+
+
+async def test_an_engine_that_loads_for_too_long_is_given_up(start):
+    executor = await start(engines="toon")
+    await run(executor, [make_task()])
+    (worker,) = executor._workers
+    worker._settings = worker._settings.model_copy(update={"worker_start_seconds": 0.5})
+    with pytest.raises(WorkerLost) as caught:
+        await run(executor, [make_task(engine="toon")])
+    assert caught.value.code == "engine_load_failed"
+    assert "UNDERSTUDY_WORKER_START_SECONDS" in caught.value.message
+
+
+async def test_a_run_goes_to_the_worker_that_has_its_engine(start):
+    executor = await start(devices=2, engines="flux2-klein", **UNACCEPTED)
+    await asyncio.gather(*(run(executor, [make_task(str(number))]) for number in range(2)))
+    # It leaves one of them with no engine, the one that became free last.
+    assert await read_failures(executor, "flux2-klein") == ["licence_not_accepted"] * 2
+    assert sorted(state.resident for state in executor.describe_workers()) == [[], ["null"]]
+    messages = await run(executor, [make_task()])
+    assert not any(isinstance(message, Starting) for message in messages)

@@ -14,6 +14,7 @@ import psutil
 from PIL import Image
 
 from understudy.accounts.keys import Key
+from understudy.catalog import REFERENCE_SLUG
 from understudy.executors.messages import Drawn
 from understudy.jobs.files import StoredFile
 from understudy.jobs.job import Job, NewJob
@@ -24,7 +25,8 @@ from understudy.settings import Settings
 
 
 class Bench:
-    """`runs` are the tasks of each run, `drawn` the numbers of the pictures that the worker has drawn.
+    """`runs` are the tasks of each run, `engines` what they are drawn with, `drawn` the numbers of the
+    pictures that the worker has drawn.
 
     After `stop_after` of them the worker stands still.
     """
@@ -34,12 +36,14 @@ class Bench:
         self.key = key
         self.character = character
         self.runs: list[int] = []
+        self.engines: list[str] = []
         self.drawn: list[int] = []
         self.stop_after: int | None = None
         carry_out = service.executor.run
 
         async def count_run(run):
             self.runs.append(len(run.tasks))
+            self.engines.append(run.engine)
             async with aclosing(carry_out(run)) as messages:
                 async for message in messages:
                     if isinstance(message, Drawn):
@@ -50,13 +54,29 @@ class Bench:
 
         service.executor.run = count_run
 
-    async def submit(self, *, price: int | None = None, **parameters) -> Job:
-        return await self._submit({"file": self.character.name, "decoded": True}, parameters, price)
+    async def submit(
+        self,
+        *,
+        price: int | None = None,
+        model: str = REFERENCE_SLUG,
+        key: Key | None = None,
+        **parameters,
+    ) -> Job:
+        reference = {"file": self.character.name, "decoded": True}
+        return await self._submit(reference, parameters, price, model, key)
 
     async def submit_url(self, url: str) -> Job:
         return await self._submit({"url": url}, {})
 
-    async def _submit(self, reference: dict, parameters: dict, price: int | None = None) -> Job:
+    async def _submit(
+        self,
+        reference: dict,
+        parameters: dict,
+        price: int | None = None,
+        model: str = REFERENCE_SLUG,
+        key: Key | None = None,
+    ) -> Job:
+        key = key or self.key
         parameters = {
             "prompt": "a hero",
             "ip_image": "character:hero",
@@ -65,9 +85,9 @@ class Bench:
         } | parameters
         new = NewJob(
             id=str(uuid.uuid4()),
-            account_id=self.key.account_id,
-            key_id=self.key.id,
-            model="understudy-null",
+            account_id=key.account_id,
+            key_id=key.id,
+            model=model,
             parameters=parameters,
             inputs={"ip_image": reference},
             seed=1,
@@ -76,8 +96,9 @@ class Bench:
         )
         return (await self.service.store.submit(new, [], 1000)).job
 
-    async def finish(self, jobs: list[Job]) -> list[Job]:
-        return list(await asyncio.gather(*(self.service.store.wait_until_ended(job, 30) for job in jobs)))
+    async def finish(self, jobs: list[Job], seconds: float = 30) -> list[Job]:
+        waits = (self.service.store.wait_until_ended(job, seconds) for job in jobs)
+        return list(await asyncio.gather(*waits))
 
     def worker(self) -> psutil.Process:
         children = psutil.Process().children()
@@ -107,6 +128,7 @@ async def open_bench(tmp_path: Path, **settings) -> AsyncIterator[Bench]:
         # The first job tells how many tasks the engine likes to get at once.
         await bench.finish([await bench.submit()])
         bench.runs.clear()
+        bench.engines.clear()
         bench.drawn.clear()
         yield bench
 

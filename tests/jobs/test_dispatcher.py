@@ -114,7 +114,7 @@ async def test_cancels_at_any_moment_leave_room_for_the_next(bench):
         await asyncio.gather(*(submit_and_cancel(number) for number in range(40)))
     (ended,) = await bench.finish([await bench.submit()])
     assert ended.status == "COMPLETED"
-    assert bench.service.dispatcher._preparing == 0
+    assert not bench.service.dispatcher._preparing
 
 
 async def test_slow_hosts_of_one_key_hold_up_no_other(bench):

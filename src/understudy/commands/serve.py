@@ -55,9 +55,9 @@ def serve(
     settings = read_settings(data_dir=data_dir, engine=engine)
     for sentence in name_unknown_settings():
         typer.echo(f"Warning: {sentence}", err=True)
+    _check_licences(settings)
     if missing := find_missing_weights(settings):
         raise UnderstudyError(missing, code="invalid_setting")
-    _check_licences(settings)
     if settings.device not in ("auto", "cpu"):
         # Beside the start, which need not wait for what is asked in a process of its own.
         threading.Thread(target=_warn_of_device, args=(settings,), daemon=True).start()

@@ -198,6 +198,9 @@ class _Worker:
         if not self._is_warm():
             yield Starting()
             await self._ensure_started(self._engine)
+        if self._engine not in self._resident:
+            # Not from its `Loading` on: what leaves before takes its time too.
+            self._loading = self._engine
         self._task_ids = {task.id for task in run.tasks}
         finished = False
         try:
@@ -210,7 +213,7 @@ class _Worker:
                     case Ready():
                         self._take_ready(message)
                     case _:
-                        # Said before it is ready: it cannot be loaded.
+                        # Before it is ready: it cannot be loaded.
                         self._loading = None
                         finished = isinstance(message, Finished)
                         yield message

@@ -14,6 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import understudy_toon
 from PIL import Image
 from portfolios import Drawn, Order
 from pydantic import ValidationError
@@ -22,10 +23,16 @@ import understudy
 from understudy import Client, InferenceFailed, Job
 from understudy.engines import DrawRequest, Engine, load_engine
 from understudy.settings import Settings
+from understudy.weights import Found, find_part, list_parts
 
 JOBS_TOGETHER = 4
 """Jobs that a service has at a time: enough that it never waits for the next."""
 JOB_SECONDS = 3600.0
+
+_PREFIXES = {"toon": "sdxl", "qwen-edit": "qwen_edit", "flux2-klein": "flux2_klein"}
+"""How the settings of an engine begin where that is not its name; the embedded model has SDXL's."""
+_ACTING = ("device", "memory_profile", "compile")
+"""Settings of every engine that its pictures depend on."""
 
 
 class EngineArtist:
@@ -35,6 +42,7 @@ class EngineArtist:
         self.label = label
         self.settings = settings
         self.maker = _describe_maker(settings)
+        self.weights = _name_weights(settings)
         # The embedded model has always had a reference in training, a grey one for none.
         self.can_ignore_references = settings.engine == "sdxl"
         self._engine: Engine | None = None
@@ -86,6 +94,7 @@ class ServiceArtist:
         self._client, self._slug = client, slug
         engine = client.model(slug)["engine"]
         self.maker = f"{client.base_url} {slug} {engine}"
+        self.weights = f"the engine {engine} of {client.base_url}"
         self.can_ignore_references = engine == "sdxl"
         self._uploaded: dict[bytes, str] = {}
 
@@ -141,12 +150,13 @@ class ServiceArtist:
 def read_engine(words: str, device: str) -> EngineArtist:
     """The engine of an option: its name, and settings that differ from the environment's.
 
-    `sdxl sdxl_model=SG161222/RealVisXL_V5.0` is SDXL with other weights.
+    `realvis=sdxl sdxl_model=SG161222/RealVisXL_V5.0` is SDXL with other weights, and a label for it.
 
     Raises:
         ValueError: there is no such engine or setting, or it cannot have that value.
     """
-    name, *pairs = words.split()
+    first, *pairs = words.split() or [""]
+    label, named, name = first.partition("=")
     changes = {}
     for pair in pairs:
         setting, equals, value = pair.partition("=")
@@ -154,12 +164,12 @@ def read_engine(words: str, device: str) -> EngineArtist:
             raise ValueError(f"{pair!r} is no setting=value; docs/settings.md has the settings")
         changes[setting] = value
     try:
-        return EngineArtist(words, Settings(engine=name, **{"device": device, **changes}))
+        settings = Settings(engine=name or first, **{"device": device, **changes})
     except ValidationError as error:
         wrong = error.errors()[0]
-        raise ValueError(
-            f"{'.'.join(map(str, wrong['loc']))} of --engine {words!r}: {wrong['msg']}"
-        ) from error
+        where = ".".join(map(str, wrong["loc"]))
+        raise ValueError(f"{where} of --engine {words!r}: {wrong['msg']}") from error
+    return EngineArtist(label if named else words, settings)
 
 
 def _to_request(order: Order) -> DrawRequest:
@@ -177,25 +187,41 @@ def _to_request(order: Order) -> DrawRequest:
 
 
 def _describe_maker(settings: Settings) -> str:
-    """The engine's own settings, the files of those that are folders, its code and its libraries."""
-    own = settings.engine.replace("-", "_")
-    told = {name: value for name, value in settings.model_dump().items() if name.startswith(f"{own}_")}
-    folders = [Path(value) for value in told.values() if isinstance(value, str)]
+    """All that an engine's pictures depend on: settings, weights, code and libraries."""
+    acting = [*_ACTING, f"{_PREFIXES.get(settings.engine, settings.engine)}_"]
+    told = {name: value for name, value in settings.model_dump().items() if name.startswith(tuple(acting))}
+    weights = [found.commit or _stamp_files(found.folder) for found in _find_weights(settings)]
+    weights += [_stamp_files(Path(lora.place)) for lora in settings.all_sdxl_loras]
     if settings.engine == "toon":
-        import understudy_toon
-
-        folders.append(understudy_toon.checkpoint_path())
-    stamps = [_stamp_files(folder) for folder in folders if folder.is_dir()]
+        weights.append(_stamp_files(understudy_toon.checkpoint_path()))
     libraries = [version(name) for name in ("torch", "diffusers", "transformers")]
-    return repr((settings.engine, settings.device, told, stamps, _digest_code(), libraries))
+    return repr((settings.engine, told, weights, _digest_code(), libraries))
 
 
-def _stamp_files(folder: Path) -> str:
-    """A digest of the names, sizes and times of a folder's files: weights are too large to be read."""
+def _name_weights(settings: Settings) -> str:
+    """What an engine draws with, in words: hub ids with their commits, folders by their names."""
+    if settings.engine == "toon":
+        return f"the embedded model of understudy-toon {understudy_toon.__version__}"
+    names = [
+        f"{found.part.place} at {found.commit[:12]}" if found.commit else Path(found.part.place).name
+        for found in _find_weights(settings)
+    ]
+    return ", ".join(names) or "no weights"
+
+
+def _find_weights(settings: Settings) -> list[Found]:
+    return [find_part(settings, part) for part in list_parts(settings, settings.engine)]
+
+
+def _stamp_files(place: Path | None) -> str:
+    """A digest of the names, sizes and times of a folder's files, or of one file: weights are too large to
+    be read. Empty where there is nothing."""
+    if place is None or not place.exists():
+        return ""
     digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+    for path in sorted(path for path in (place, *place.rglob("*")) if path.is_file()):
         status = path.stat()
-        digest.update(f"{path.relative_to(folder)} {status.st_size} {status.st_mtime_ns}\n".encode())
+        digest.update(f"{path.relative_to(place)} {status.st_size} {status.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
 

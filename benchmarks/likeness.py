@@ -6,7 +6,7 @@ and measures all alike. Writes `likeness.html`, one page with tables and picture
 What is drawn is kept: an interrupted run goes on, another engine's is added to it.
 
     python benchmarks/likeness.py --engine toon --engine sdxl
-    python benchmarks/likeness.py --engine sdxl --engine "sdxl sdxl_model=SG161222/RealVisXL_V5.0"
+    python benchmarks/likeness.py --engine sdxl --engine "realvis=sdxl sdxl_model=SG161222/RealVisXL_V5.0"
     python benchmarks/likeness.py --service http://127.0.0.1:8000 --model understudy-qwen-edit
     python benchmarks/likeness.py --engine toon --identity-model embedded --characters 2 --poses 2 --prompts 2
 
@@ -26,8 +26,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-# Read when torch is loaded: engines draw several times slower with threads that wait by spinning.
+# Both are read when the libraries are loaded; engines draw several times slower with threads that spin.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 from artists import EngineArtist, ServiceArtist, read_engine
 from comparison import measure_detector, measure_portfolio, read_references, tell_differences, tell_figures
@@ -71,6 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.service:
             client = Client(base_url=options.service)
             artists += [ServiceArtist(client, slug) for slug in options.model]
+        labels = [artist.label for artist in artists]
+        if len(set(labels)) < len(labels):
+            raise ValueError("two engines have the same label; write label=engine to tell them apart")
         scene_set = _make_scene_set(options)
         instruments = load_instruments(
             identity=options.identity_model,
@@ -156,7 +160,7 @@ def _draw_both(
     orders = write_orders(
         scene_set, steps=asked.steps, guidance_scale=asked.guidance_scale, captions=asked.captions
     )
-    own = draw_portfolio(artist, orders, gallery, label=artist.label, note="with the character's reference")
+    own = draw_portfolio(artist, orders, gallery, label=artist.label, note=f"drawn with {artist.weights}")
     how = "a plain grey picture as its reference"
     if artist.can_ignore_references:
         how += ", and ip_scale 0"
@@ -204,7 +208,7 @@ def _tell_facts(
     if instruments.dreamsim:
         facts.append(f"Distances are measured by {instruments.dreamsim.name}.")
     for one in portfolios:
-        seconds = f"; {statistics.median(one.seconds):.2f} s a picture" if one.seconds else ""
+        seconds = f"; {statistics.median(one.seconds):.2f} s a picture, the median" if one.seconds else ""
         facts.append(f"{one.label}: {one.note}{seconds}.")
     return facts
 
@@ -248,7 +252,7 @@ def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="NAME",
-        help="an engine in this process, with setting=value after its name where it differs; repeat it",
+        help="an engine in this process, or label=engine setting=value where settings differ; repeat it",
     )
     parser.add_argument("--service", metavar="URL", help="a running service; its key is UNDERSTUDY_API_KEY")
     parser.add_argument(

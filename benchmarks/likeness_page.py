@@ -75,10 +75,12 @@ def write_page(page: Page) -> str:
     ]
     if page.remarks:
         parts += ["<h2>What did not act, and what failed</h2>", _write_list(page.remarks)]
+    below = "its likeness to the reference"
+    if "pck_0.1" in told:
+        below += ", and where a pose is asked for PCK@0.1, then PCK@0.1 placed"
     parts += [
         "<h2>Pictures</h2>",
-        f"<p>The first {page.shown} characters, with every seed. Below a picture: its likeness to the "
-        "reference and, where a pose is asked for, PCK@0.1 as asked for and placed.</p>",
+        f"<p>The first {page.shown} characters, with every seed. Below a picture: {below}.</p>",
         *(_write_sheet(page, number) for number in range(page.shown)),
     ]
     head = f'<meta charset="utf-8"><title>Likeness</title><style>{_STYLE}</style>'

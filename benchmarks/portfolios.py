@@ -69,6 +69,8 @@ class Artist(Protocol):
     """What the report calls it."""
     maker: str
     """All that its pictures depend on besides an order."""
+    weights: str
+    """What it draws with, in words."""
     can_ignore_references: bool
     """Whether `ip_scale` 0 leaves the reference out, and nothing else."""
 

@@ -254,6 +254,16 @@ def test_an_engine_that_there_is_not_is_told(words: str, message: str):
         read_engine(words, "cpu")
 
 
+def test_an_engine_may_have_settings_and_a_label_of_its_own():
+    named, plain = read_engine("mine=sdxl sdxl_preset=hyper", "cpu"), read_engine("sdxl", "cpu")
+    assert (named.label, plain.label) == ("mine", "sdxl")
+    assert (named.settings.engine, named.settings.sdxl_preset) == ("sdxl", "hyper")
+    assert named.maker != plain.maker
+    assert "xinsir/controlnet-openpose-sdxl-1.0 at" in named.weights
+    with pytest.raises(SystemExit, match="same label"):
+        likeness.main(["--tiny", "--engine", "null", "--engine", "null"])
+
+
 def test_a_network_that_is_not_there_ends_the_run_with_a_word(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

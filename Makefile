@@ -28,7 +28,7 @@ $(READY): pyproject.toml models/toon/pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Understudy needs Python 3.11 or newer; name one with make PYTHON=..."; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
-	@$(PIP) install -c constraints.txt -e ./models/toon -e '.[server,test]'
+	@$(PIP) install -c constraints.txt -e ./models/toon -e '.[server,pose,test]'
 	@for version in $(SEGMIND_VERSIONS); do \
 		$(PIP) install --upgrade --no-deps --target $(VENV)/segmind/$$version segmind==$$version || exit 1; \
 	done

@@ -6,6 +6,7 @@ from PIL import Image
 
 from understudy.engines import EngineError
 from understudy.engines.detector import PoseDetector, is_detector_installed, load_detector
+from understudy.pose.whole_body import WholeBody
 
 PICTURE = Image.new("RGB", (300, 200), (255, 0, 0))
 
@@ -49,6 +50,48 @@ def test_the_model_is_given_blue_first():
     assert tuple(seen[0][0, 0]) == (0, 0, 255)
 
 
+def make_whole_person(standing, confidence=0.9):
+    """One person of 134 points: face and hands are all around."""
+    points, scores = people((standing * (300, 200, 1), confidence))
+    points[0, 18:] = numpy.random.default_rng(0).uniform(0, 200, (116, 2))
+    scores[0, 18:] = confidence
+    return points, scores
+
+
+def test_hands_and_face_are_told_where_the_model_tells_them(standing):
+    points, scores = make_whole_person(standing)
+    body = PoseDetector(lambda picture: (points, scores)).find_body(PICTURE)
+    assert isinstance(body, WholeBody)
+    assert numpy.array_equal(body.face[:, :2], points[0, 24:92])
+    assert numpy.array_equal(body.hands[0, :, :2], points[0, 92:113])
+    assert numpy.array_equal(body.hands[1, :, :2], points[0, 113:134])
+    body = PoseDetector(lambda picture: (points[:, :18], scores[:, :18])).find_body(PICTURE)
+    assert body.hands is None
+    assert body.face is None
+
+
+@pytest.mark.parametrize("shown", [10, 11])
+def test_a_hand_that_shows_less_than_half_is_left_out(standing, shown):
+    points, scores = make_whole_person(standing)
+    scores[0, 92 + shown : 113] = 0.1
+    body = PoseDetector(lambda picture: (points, scores)).find_body(PICTURE)
+    assert (body.hands[0, :, 2] > 0).sum() == (11 if shown == 11 else 0)
+    assert (body.hands[1, :, 2] > 0).all()
+
+
+def test_hands_go_with_their_wrists_and_none_is_told_without_any(standing):
+    points, scores = make_whole_person(standing)
+    scores[0, [4, 7]] = 0.0
+    assert PoseDetector(lambda picture: (points, scores)).find_body(PICTURE).hands is None
+
+
+def test_what_is_doubtful_is_the_detector_s_to_say(standing):
+    points, scores = make_whole_person(standing, 1.5)
+    assert PoseDetector(lambda picture: (points, scores), 1.4).find_body(PICTURE).face is not None
+    with pytest.raises(EngineError):
+        PoseDetector(lambda picture: (points, scores), 1.6).find_body(PICTURE)
+
+
 @pytest.mark.parametrize("confidence", [None, 0.1])
 def test_nobody_is_an_error_that_names_the_parameter(standing, confidence):
     bodies = [] if confidence is None else [(standing, confidence)]
@@ -59,7 +102,7 @@ def test_nobody_is_an_error_that_names_the_parameter(standing, confidence):
 
 
 def test_a_detector_that_is_not_installed_says_what_to_install(monkeypatch):
-    monkeypatch.setattr("understudy.engines.detector.is_detector_installed", lambda: False)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(EngineError, match=r'pip install "understudy\[pose\]"') as raised:
         load_detector()
     assert raised.value.code == "pose_detector_missing"

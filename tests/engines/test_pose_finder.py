@@ -11,8 +11,8 @@ PICTURE = Image.new("RGB", (300, 300), "white")
 
 @pytest.fixture(autouse=True)
 def nothing_installed(monkeypatch):
-    for place in ("detector", "pose_finder"):
-        monkeypatch.setattr(f"understudy.engines.{place}.is_detector_installed", lambda: False)
+    monkeypatch.setattr("understudy.engines.pose_finder.is_detector_installed", lambda: False)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
 
 
 def test_the_face_is_found_by_the_engine_s_own_detector(standing):

@@ -240,7 +240,7 @@ def test_a_body_without_hands_and_face_is_drawn_as_its_skeleton():
 
 def test_fingers_are_thin_lines_of_the_wheel_between_blue_points_and_a_face_is_white():
     body = with_hands_and_face(scale_to_canvas(T_POSE, 1024, 1024))
-    pixels = np.asarray(draw_whole_body(body, 1024, 1024)).astype(int)
+    pixels = np.asarray(draw_whole_body(body, 1024, 1024, 2.0)).astype(int)
 
     def look(point):
         return pixels[int(point[1]), int(point[0])]

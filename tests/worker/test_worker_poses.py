@@ -64,6 +64,19 @@ class TestPose:
         assert [message.pose for message in drawn] == [1.0] * 3
         assert len([call for call in calls if call.shape[0] == 1024]) == 1
 
+    def test_hands_and_face_go_with_the_body_to_the_canvas(self):
+        points = numpy.random.default_rng(0).uniform(100, 900, (1, 134, 2))
+        points[0, :18] = 1024 * numpy.array(standing())[:, :2]
+        engine = RecordingEngine()
+        task = make_task(pose_picture=name_picture(REFERENCE), width=512, height=256)
+        worker = Worker(engine, PoseDetector(lambda picture: (points, numpy.ones((1, 134)))))
+        list(worker.run(make_run([task])))
+        request = engine.requests[-1]
+        # The picture of 1024 x 1024 px stands whole in the middle of the canvas.
+        assert numpy.allclose(request.skeleton[:, :2], points[0, :18] / 4 + (128, 0))
+        assert numpy.allclose(request.face[:, :2], points[0, 24:92] / 4 + (128, 0))
+        assert numpy.allclose(request.hands.reshape(42, 3)[:, :2], points[0, 92:] / 4 + (128, 0))
+
     def test_an_engine_that_has_a_detector_scores_its_own_pictures_and_finds_poses_with_it(self, monkeypatch):
         monkeypatch.setattr("understudy.engines.pose_finder.is_detector_installed", lambda: False)
         engine = RecordingEngine()
@@ -89,7 +102,7 @@ class TestPose:
         assert engine.requests[-1].skeleton is not None
 
     def test_without_a_detector_it_is_said_what_to_do(self, monkeypatch):
-        monkeypatch.setattr("understudy.engines.detector.is_detector_installed", lambda: False)
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
         task = make_task(pose_picture=name_picture(REFERENCE))
         failed = next(m for m in Worker(RecordingEngine()).run(make_run([task])) if isinstance(m, TaskFailed))
         assert failed.code == "pose_detector_missing"

@@ -22,6 +22,7 @@ from understudy.weights import (
     record_commit,
 )
 
+ROOT = Path(__file__).parents[1]
 OLD, NEW = "a" * 40, "b" * 40
 ENGINES = ("sdxl", "qwen-edit", "flux2-klein")
 
@@ -112,6 +113,17 @@ def test_the_default_weights_of_every_engine_are_pinned():
     assert {part.revision for part in parts} <= set(PINNED.values())
     assert all(re.fullmatch(r"[0-9a-f]{40}", commit) for commit in PINNED.values())
     assert set(ABOUT_BYTES) <= set(PINNED)
+
+
+def test_the_pages_of_the_engines_name_what_there_is():
+    pages = {page.name: page.read_text() for page in (ROOT / "docs" / "engines").glob("*.md")}
+    assert {f"{engine}.md" for engine in ENGINES} <= set(pages)
+    told = dict(re.findall(r"^\| \[(\S+/\S+)\]\(.*\) \| `(\w{40})` \|$", pages["README.md"], re.MULTILINE))
+    assert told == PINNED
+    names = {
+        name.lower() for page in pages.values() for name in re.findall(r"UNDERSTUDY_([A-Z0-9_]+)\b", page)
+    }
+    assert names - {"api_key"} <= set(Settings.model_fields)
 
 
 def test_a_branch_is_at_the_commit_that_was_fetched(cached, tmp_path):

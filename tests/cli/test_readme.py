@@ -83,6 +83,12 @@ def test_the_settings_page_has_every_setting():
             for name in (
                 "architecture",
                 "characters",
+                "engines/README",
+                "engines/flux2-klein",
+                "engines/likeness",
+                "engines/qwen-edit",
+                "engines/sdxl",
+                "engines/toon",
                 "errors",
                 "operations",
                 "security",

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from understudy import __version__
+from understudy.catalog import list_slugs
 from understudy.parameters import Parameters
 
 
@@ -82,6 +83,11 @@ def test_every_range_is_told(understudy):
                 if hasattr(limit, limit_name)
             )
             assert f"From {least} to {most}." in described.partition(" --")[0], name
+
+
+def test_every_model_that_there_can_be_is_told(understudy):
+    words = "".join(understudy("generate", "--help", columns=400).stdout.split())
+    assert all(slug in words for slug in list_slugs())
 
 
 def test_help_loads_nothing_heavy():

@@ -25,6 +25,8 @@ def several(start_service) -> RunningService:
 @pytest.fixture
 def http(several: RunningService) -> Iterator[httpx2.Client]:
     with open_client(several) as client:
+        # An engine takes its time to load where every core is busy.
+        client.timeout = 240
         (account,) = client.get("/v1/admin/accounts").json()["accounts"]
         client.post(f"/v1/admin/accounts/{account['id']}/credits", json={"credits": 10})
         yield client

@@ -61,11 +61,38 @@ def sdxl_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 
 @pytest.fixture(scope="session")
-def sdxl(sdxl_settings: Settings) -> SdxlEngine:
-    """The tiny checkpoint, drawing on a canvas of a sixteenth of SDXL's area to be quick."""
-    checkpoint = find_checkpoint(sdxl_settings)
-    profile = replace(checkpoint.profile, canvas_pixels=256 * 256)
-    return SdxlEngine(load_pipeline(checkpoint, "cpu"), profile, "cpu")
+def make_sdxl(sdxl_settings: Settings, toon: Engine):
+    """Load the tiny checkpoint with settings changed. It draws on a canvas of a sixteenth of SDXL's area to
+    be quick, and `sees` faces with the embedded model's detector."""
+
+    def make(*, sees: bool = True, face_pass: bool = False, **changes) -> SdxlEngine:
+        checkpoint = find_checkpoint(sdxl_settings.model_copy(update=changes))
+        profile = replace(checkpoint.profile, canvas_pixels=256 * 256)
+        detector = toon.detector if sees else None
+        pipeline = load_pipeline(checkpoint, "cpu")
+        return SdxlEngine(pipeline, profile, "cpu", detector=detector, face_pass=face_pass)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def sdxl(make_sdxl) -> SdxlEngine:
+    """The tiny checkpoint as the settings are by themselves."""
+    return make_sdxl()
+
+
+@pytest.fixture(scope="session")
+def sdxl_lora(sdxl_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A LoRA for the tiny checkpoint."""
+    file = tmp_path_factory.mktemp("loras") / "tiny.safetensors"
+    tiny_sdxl.write_lora(file, sdxl_settings)
+    return str(file)
+
+
+@pytest.fixture(scope="session")
+def sdxl_lightning(make_sdxl, sdxl_lora: str) -> SdxlEngine:
+    """The tiny checkpoint with the preset that draws without guidance."""
+    return make_sdxl(sdxl_preset="lightning", sdxl_preset_lora=sdxl_lora)
 
 
 @pytest.fixture(scope="session")

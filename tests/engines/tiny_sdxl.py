@@ -1,8 +1,8 @@
 """A tiny checkpoint of SDXL's true layout, built from configs, with random weights.
 
 Four folders as the production settings name them: the model (two text encoders, two
-tokenizers), a ControlNet, an IP-Adapter in the "plus" format with its image encoder in a
-subfolder, and an autoencoder.
+tokenizers), a ControlNet, two IP-Adapters in the "plus" format, one of them for faces, with their
+image encoder in a subfolder, and an autoencoder. LoRAs for it are files of their own.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 from safetensors.torch import save_file
 from transformers import (
     CLIPTextConfig,
@@ -69,6 +70,29 @@ def write_checkpoint(folder: Path) -> Settings:
         sdxl_vae=str(folder / "vae"),
         sdxl_ip_adapter=str(folder / "ip_adapter"),
     )
+
+
+def write_lora(file: Path, settings: Settings, part: str = "unet", *, trainers_names: bool = False) -> None:
+    """Write a LoRA for the checkpoint's UNet or its first text encoder, by the names that diffusers gives
+    its tensors or by those that sd-scripts, the usual trainer, does."""
+    torch.manual_seed(1)
+    kind = UNet2DConditionModel if part == "unet" else CLIPTextModel
+    network = kind.from_pretrained(settings.sdxl_model, subfolder=part)
+    targets = ["to_q", "to_v"] if part == "unet" else ["q_proj", "v_proj"]
+    config = LoraConfig(r=2, lora_alpha=2, target_modules=targets, init_lora_weights=False)
+    tensors = get_peft_model_state_dict(get_peft_model(network, config))
+    tensors = {name.removeprefix("base_model.model."): tensor for name, tensor in tensors.items()}
+    if not trainers_names:
+        layers = {"unet_lora_layers" if part == "unet" else "text_encoder_lora_layers": tensors}
+        StableDiffusionXLPipeline.save_lora_weights(file.parent, weight_name=file.name, **layers)
+        return
+    named = {}
+    for name, tensor in tensors.items():
+        layer, _, side = name.removesuffix(".weight").rpartition(".")
+        layer = "lora_unet_" + layer.replace(".", "_")
+        named[f"{layer}.{'lora_down' if side == 'lora_A' else 'lora_up'}.weight"] = tensor.contiguous()
+        named[f"{layer}.alpha"] = torch.tensor(2.0)
+    save_file(named, file)
 
 
 def _text_config() -> CLIPTextConfig:
@@ -149,10 +173,11 @@ def _write_ip_adapter(folder: Path, unet: UNet2DConditionModel) -> None:
         )
     )
     encoder.save_pretrained(folder / "models" / "image_encoder")
-    weights = {f"image_proj.{name}": tensor for name, tensor in _make_resampler().items()}
-    weights |= {f"ip_adapter.{name}": tensor for name, tensor in _make_attention(unet).items()}
     (folder / "sdxl_models").mkdir()
-    save_file(weights, folder / "sdxl_models" / "ip-adapter-plus_sdxl_vit-h.safetensors")
+    for name in ("ip-adapter-plus_sdxl_vit-h", "ip-adapter-plus-face_sdxl_vit-h"):
+        weights = {f"image_proj.{name}": tensor for name, tensor in _make_resampler().items()}
+        weights |= {f"ip_adapter.{name}": tensor for name, tensor in _make_attention(unet).items()}
+        save_file(weights, folder / "sdxl_models" / f"{name}.safetensors")
 
 
 def _make_resampler() -> dict[str, torch.Tensor]:

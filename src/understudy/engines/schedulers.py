@@ -15,8 +15,8 @@ MAKERS: dict[str, Callable[..., SchedulerMixin]] = {
     "dpm": lambda config: DPMSolverMultistepScheduler.from_config(
         config, algorithm_type="dpmsolver++", solver_order=2, use_karras_sigmas=True
     ),
-    # As their authors draw: the distilled steps end where the training's noise is strongest.
-    "ddim": lambda config: DDIMScheduler.from_config(config, timestep_spacing="trailing"),
+    # As their authors draw: the first step is where the training's noise is strongest.
+    "ddim": lambda config: DDIMScheduler.from_config(config, timestep_spacing="trailing", clip_sample=False),
     "euler": lambda config: EulerDiscreteScheduler.from_config(config, timestep_spacing="trailing"),
 }
 

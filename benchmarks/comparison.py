@@ -63,6 +63,7 @@ MEASURES = {
         "mean cosine between the pictures of one character, reference left out",
         "consistency",
     ),
+    "found": Measure("figure found", "poses", "how often the detector finds anybody", "found"),
     "pck_0.1": Measure(
         "PCK@0.1", "poses", "keypoints within a tenth of the torso of where they were asked for", "pck_0.1"
     ),
@@ -133,9 +134,10 @@ def measure_portfolio(
 def score_pose(found: Skeleton | None, size: tuple[int, int], asked: Skeleton, side: int) -> dict[str, float]:
     """The PCKs of a found skeleton, in pixels of a picture of `size`; who is not found scores 0."""
     if found is None:
-        return dict.fromkeys(("pck_0.1", "pck_0.2", "pck_0.1_placed"), 0.0)
+        return dict.fromkeys(("found", "pck_0.1", "pck_0.2", "pck_0.1_placed"), 0.0)
     found = place_skeleton(found, size, (side, side))
     return {
+        "found": 1.0,
         "pck_0.1": score_pck(found, asked, 0.1),
         "pck_0.2": score_pck(found, asked, 0.2),
         "pck_0.1_placed": score_pck(lay_over(found, asked), asked, 0.1),

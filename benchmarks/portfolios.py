@@ -149,7 +149,7 @@ def write_orders(
             prompt=scene.write_prompt(character.caption if captions else ""),
             reference=character.reference,
             side=scene_set.side,
-            seed=scene_set.choose_seed(place[1], place[2]),
+            seed=scene_set.choose_seed(scene, place[2]),
             steps=steps,
             guidance_scale=guidance_scale,
         )

@@ -7,11 +7,13 @@ too. A user's own characters come from a folder.
 
 from __future__ import annotations
 
+import importlib.util
 import random
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
@@ -21,8 +23,12 @@ from understudy.pose.library import find_pose
 from understudy.pose.skeleton import Skeleton, fit_skeleton
 from understudy.settings import Settings
 
-# The renderer is part of the repository and of no distribution.
+# The renderer is part of the repository and of no distribution. It is imported where it draws, for a
+# user's own characters do without what it needs.
 sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+if TYPE_CHECKING:
+    from training.toon.character import Character as Attributes
 
 CHARACTERS = 30
 REFERENCE_POSE = "a_pose"
@@ -97,6 +103,8 @@ PROMPT_SCENES = (
 )
 """The seven scenes by which illustrators try whether a character holds; prompts alone, no pose."""
 
+SCENES = POSE_SCENES + PROMPT_SCENES
+
 
 @dataclass(frozen=True)
 class SceneSet:
@@ -113,15 +121,27 @@ class SceneSet:
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", (len(self.characters), len(self.scenes), self.seeds))
 
-    def choose_seed(self, scene: int, number: int) -> int:
-        """The seed of a picture: another one in each scene, the same one for all characters."""
-        return SEED_STRIDE * number + scene
+    def choose_seed(self, scene: Scene, number: int) -> int:
+        """The seed of a picture: another one in each scene, the same one for all characters.
+
+        It is the same in a smaller set of scenes, so that what was drawn for that is not drawn again.
+        """
+        return SEED_STRIDE * number + SCENES.index(scene)
 
 
 def draw_characters(count: int, side: int) -> list[Character]:
-    """The first of our own characters, with references of `side` pixels and captions that tell all."""
+    """The first of our own characters, with references of `side` pixels and captions that tell all.
+
+    Raises:
+        UnderstudyError: what the renderer draws with is not installed.
+    """
     from training.toon.captions import write_caption
 
+    if importlib.util.find_spec("skia") is None:
+        raise UnderstudyError(
+            "Our characters are drawn with skia-python: run `pip install -e '.[train]'`, or give a folder of "
+            "your own."
+        )
     return [
         Character(
             f"character {number + 1}",
@@ -167,7 +187,7 @@ def draw_truth(character: Character, pose: str, side: int) -> tuple[Image.Image,
     return _draw(character.number, pose, side)
 
 
-def _make_character(number: int):
+def _make_character(number: int) -> Attributes:
     from training.toon.character import make_character
 
     return make_character(random.Random(f"likeness character {number}"))  # noqa: S311

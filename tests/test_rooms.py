@@ -42,7 +42,7 @@ MAY_IMPORT = {
     "executors": {*WORDS},
     "worker": {*PICTURES, "content_policy", "engines", "executors", "logs"},
     "database": set(),
-    "backup": {"errors", "understudy"},
+    "backup": {"errors", "understudy", "weights"},
     "migrations": {"database", "accounts", "jobs"},
     "accounts": {*WORDS, "database"},
     "meters": WORDS,

@@ -1,8 +1,9 @@
 """A backup: one file with the database of a data folder and the pictures of its rows.
 
-It is made while a service runs, or while none does, and has three things in a tar archive, which
-any tar can open: `files/`, `understudy.sqlite3`, and at its very end `manifest.json` with the
-SHA-256 of each, the schema's revision and the version that made it.
+It is made while a service runs, or while none does, and is a tar archive, which any tar can open:
+`files/`, `understudy.sqlite3`, `weights.json` (the commits that the service draws with) where there is
+one, and at its very end `manifest.json` with the SHA-256 of each, the schema's revision and the version
+that made it.
 
 Why it is consistent:
 
@@ -47,6 +48,7 @@ from typing import IO, Any, BinaryIO
 
 from . import __version__
 from .errors import InvalidRequest, NotFound, UnderstudyError
+from .weights import RECORD
 
 DATABASE = "understudy.sqlite3"
 LOCK = "service.lock"
@@ -160,7 +162,7 @@ def _describe(file: Path, manifest: dict[str, Any], missing: Iterable[str] = ())
         made_at=manifest["made_at"],
         revision=manifest["revision"],
         jobs=manifest["jobs"],
-        files=len(manifest["digests"]) - 1,
+        files=len(manifest["digests"].keys() - {DATABASE, RECORD}),
         size_bytes=file.stat().st_size,
         missing=tuple(missing),
     )
@@ -243,6 +245,8 @@ def _fill(archive: _Archive, data_dir: Path, copy_path: Path) -> tuple[dict[str,
         # A file that is gone though its row still holds was not deleted: it was lost.
         lost = set(_names(database, _KEPT, time.time())).intersection(gone)
     archive.add(DATABASE, copy_path)
+    if (data_dir / RECORD).is_file():
+        archive.add(RECORD, data_dir / RECORD)
     manifest = {
         "format": FORMAT,
         "made_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -373,7 +377,7 @@ def _read_manifest(archive: tarfile.TarFile, members: dict[str, tarfile.TarInfo]
     if members.keys() - {MANIFEST} != digests.keys() or DATABASE not in digests:
         raise _Unusable("not all that its manifest names is there")
     for name in digests:
-        if not members[name].isreg() or not (name == DATABASE or _FILE.fullmatch(name)):
+        if not members[name].isreg() or not (name in (DATABASE, RECORD) or _FILE.fullmatch(name)):
             raise _Unusable(f"{name!r} in it is no part of a backup")
     return manifest
 
@@ -405,7 +409,7 @@ def _claim_folder(data_dir: Path) -> Iterator[None]:
                 _sync_folder(folder.parent)
         except BaseException:
             shutil.rmtree(data_dir / "files", ignore_errors=True)
-            for name in (DATABASE, f"{DATABASE}.unfinished", LOCK):
+            for name in (DATABASE, f"{DATABASE}.unfinished", RECORD, LOCK):
                 (data_dir / name).unlink(missing_ok=True)
             with suppress(OSError):
                 for folder in new:

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DatabaseError
 
 from data_folder import query, run
 from understudy import backup as backup_module
-from understudy.backup import DATABASE, LOCK, MANIFEST, restore_backup
+from understudy.backup import DATABASE, LOCK, MANIFEST, restore_backup, write_backup
 from understudy.database import migrate_database
 from understudy.errors import UnderstudyError
 
@@ -106,6 +106,14 @@ def test_what_is_no_backup_of_this_version_is_refused(backup, tmp_path, change, 
     with pytest.raises(UnderstudyError, match=words):
         restore_backup(backup, tmp_path / "restored")
     assert not (tmp_path / "restored").exists()
+
+
+def test_the_commits_of_weights_come_back(folder, tmp_path):
+    (folder / "weights.json").write_text("{}")
+    written = write_backup(folder, tmp_path / "weights.tar")
+    assert restore_backup(tmp_path / "weights.tar", tmp_path / "restored").files == written.files
+    assert written.files == len(list((folder / "files").iterdir()))
+    assert (tmp_path / "restored" / "weights.json").read_text() == "{}"
 
 
 def test_a_folder_that_is_not_empty_is_left_alone(backup, tmp_path, service):

@@ -70,8 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # Before anything is drawn for hours, all that it needs is looked at.
         artists += [read_engine(words, options.device) for words in options.engine]
         if options.service:
-            client = Client(base_url=options.service)
-            artists += [ServiceArtist(client, slug) for slug in options.model]
+            artists += [ServiceArtist(Client(base_url=options.service), slug) for slug in options.model]
         labels = [artist.label for artist in artists]
         if len(set(labels)) < len(labels):
             raise ValueError("two engines have the same label; write label=engine to tell them apart")

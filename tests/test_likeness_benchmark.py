@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import numpy
@@ -312,14 +313,15 @@ def test_a_service_draws_as_an_engine_does_and_what_it_refuses_is_left_out(
     service = start_service(engine="null", block_terms="raincoat")
     monkeypatch.setenv("UNDERSTUDY_API_KEY", service.key)
     own = ("--engine", "null", "--identity-model", str(dino))
-    served = ("--service", service.url, "--model", SLUG)
+    slugs = (SLUG, "understudy-null")
+    served = ("--service", service.url, *(f"--model={slug}" for slug in slugs))
     scenes = ("--poses", "1", "--prompts", str(PROMPT_SCENES.index(OTHER_OUTFIT) + 1))
     report = compare_tiny(tmp_path, *own, *served, *scenes)
-    # Two characters in another outfit, with a reference and without.
-    assert report["failures"] == 4
+    # Two characters in another outfit, by two models, with a reference and without.
+    assert report["failures"] == 8
     assert any("content_policy_violation" in remark for remark in report["remarks"])
-    for ending in ("", ", no reference"):
-        assert report["figures"][SLUG + ending] == report["figures"][f"null{ending}"]
+    for slug, ending in product(slugs, ("", ", no reference")):
+        assert report["figures"][slug + ending] == report["figures"][f"null{ending}"]
 
 
 def test_the_report_says_that_the_embedded_encoder_flatters():

@@ -18,9 +18,10 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +62,9 @@ logger = logging.getLogger("understudy.worker")
 
 CANDIDATE_STRIDE = 1_000_003
 """From one candidate's seed to the next; a prime, so that neighbouring seeds share none."""
+
+ENCODERS = 4
+"""How many pictures of a batch are encoded at the same time; zlib leaves Python's lock to others."""
 
 _PR_SET_PDEATHSIG = 1
 """Of prctl(2): the signal that is sent when the parent dies."""
@@ -140,6 +144,8 @@ class Worker:
         self._begun: dict[str, _Begun] = {}
         self._ended: set[str] = set()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="worker")
+        self._encoders = ThreadPoolExecutor(ENCODERS, thread_name_prefix="encoder")
+        self._encoding: list[tuple[Task, Future[Drawn]]] = []
 
     def run(self, run: Run, is_cancelled: IsCancelled = lambda task_id: False) -> Iterator[FromWorker]:
         """What `perform` sends, as an iterator, which is drawn from in a thread of its own.
@@ -270,7 +276,15 @@ class Worker:
             begun.seconds += share_seconds
             if begun.task.id not in self._ended:
                 with self._failing_alone(begun.task, send):
-                    self._take_candidate(begun, request, result, send)
+                    self._take_candidate(begun, request, result)
+        self._send_encoded(send)
+
+    def _send_encoded(self, send: Send) -> None:
+        """Send the pictures of a batch in their order; they are encoded at the same time."""
+        encoding, self._encoding = self._encoding, []
+        for task, drawn in encoding:
+            with self._failing_alone(task, send):
+                send(drawn.result())
 
     def _begin(self, task: Task, is_cancelled: IsCancelled, send: Send) -> _Begun:
         started = time.perf_counter()
@@ -287,10 +301,9 @@ class Worker:
         self._begun[task.id] = begun
         return begun
 
-    def _take_candidate(
-        self, begun: _Begun, request: DrawRequest, result: DrawResult | None, send: Send
-    ) -> None:
-        """Score a candidate, keep the best, the first of equals, so that it repeats; tell it at last."""
+    def _take_candidate(self, begun: _Begun, request: DrawRequest, result: DrawResult | None) -> None:
+        """Score a candidate, keep the best, the first of equals, so that it repeats; have it encoded at
+        last."""
         if result is None:
             raise _Cancelled
         started = time.perf_counter()
@@ -306,27 +319,32 @@ class Worker:
         if begun.best is None or candidate.score > begun.best.score:
             begun.best = candidate
         if begun.drawn == begun.candidates:
-            drawn = self._encode(begun, begun.best, started)
+            self._judge(begun.best)
+            begun.seconds += time.perf_counter() - started
+            encode = partial(self._encode, begun, begun.best, self._engine.name, self._engine.version)
+            self._encoding.append((begun.task, self._encoders.submit(encode)))
             self._end(begun.task)
-            send(drawn)
-        begun.seconds += time.perf_counter() - started
+        else:
+            begun.seconds += time.perf_counter() - started
 
-    def _encode(self, begun: _Begun, best: _Candidate, started: float) -> Drawn:
+    def _judge(self, best: _Candidate) -> None:
+        """
+        Raises:
+            ContentBlocked: it is not to be shown.
+        """
         if self._classifier is not None and self._classifier.blocks(best.picture):
             raise ContentBlocked(
                 "output",
                 "what was drawn is something that this service does not show; "
                 "change the prompt, or try another seed",
             )
+
+    def _encode(self, begun: _Begun, best: _Candidate, engine: str, version: str) -> Drawn:
+        started = time.perf_counter()
         task, warnings = begun.task, [*best.warnings]
         if begun.candidates < task.candidates:
-            warnings.append(f"The engine {self._engine.name} cannot score pictures; candidates was ignored.")
-        provenance = {
-            **task.provenance,
-            "seed": best.seed,
-            "engine": self._engine.name,
-            "version": self._engine.version,
-        }
+            warnings.append(f"The engine {engine} cannot score pictures; candidates was ignored.")
+        provenance = {**task.provenance, "seed": best.seed, "engine": engine, "version": version}
         if best.likeness is not None:
             provenance["likeness"] = best.likeness
         data, content_type = encode_picture(best.picture, task.output_format, provenance)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from worker_tasks import RecordingEngine, make_run, make_task, name_picture, open_picture, png, standing
 
-from understudy.engines import EngineError
+from understudy.engines import DrawResult, EngineError
 from understudy.engines.null import NullEngine
 from understudy.executors.messages import (
     Drawn,
@@ -295,3 +295,34 @@ def test_an_idle_worker_keeps_nothing_of_its_last_run():
     worker = Worker(NullEngine())
     list(worker.run(make_run([make_task()])))
     assert [*worker._files, *worker._opened, *worker._begun, *worker._ended] == []
+
+
+class Unencodable(RecordingEngine):
+    """What it draws of one seed cannot be written as a file."""
+
+    def draw(self, requests, on_step):
+        results = super().draw(requests, on_step)
+        return [
+            DrawResult(picture=result.picture.convert("L").convert("F")) if request.seed == 8 else result
+            for request, result in zip(requests, results, strict=True)
+        ]
+
+    def score_likeness(self, references, picture):
+        return None
+
+
+def test_pictures_of_a_batch_come_in_order_and_one_that_cannot_be_encoded_fails_alone():
+    tasks = [make_task(name, seed=7 + number) for number, name in enumerate("abcd")]
+    messages = list(Worker(Unencodable(batch_size=4)).run(make_run(tasks)))
+    ends = [message for message in messages if isinstance(message, Drawn | TaskFailed)]
+    assert [(type(end).__name__, end.task_id) for end in ends] == [
+        ("Drawn", "a"),
+        ("TaskFailed", "b"),
+        ("Drawn", "c"),
+        ("Drawn", "d"),
+    ]
+    assert ends[1].code == "engine_error"
+    assert isinstance(messages[-1], Finished)
+    alone = [m for m in Worker(RecordingEngine()).run(make_run([tasks[2]])) if isinstance(m, Drawn)]
+    assert alone[0].data == ends[2].data
+    assert ends[2].compute_seconds > 0

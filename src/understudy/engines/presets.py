@@ -63,7 +63,7 @@ class Preset:
 class SdxlPreset(Preset):
     """How an SDXL checkpoint is used; `scheduler` is one of `schedulers.py`, None for its own."""
 
-    scheduler: Literal["dpm", "ddim", "euler"] | None = None
+    scheduler: Literal["dpm", "euler"] | None = None
 
 
 def choose_sdxl(settings: Settings) -> SdxlPreset:
@@ -72,7 +72,7 @@ def choose_sdxl(settings: Settings) -> SdxlPreset:
     model = settings.sdxl_model
     match settings.sdxl_preset:
         case "hyper":
-            return SdxlPreset(model=model, idle={}, most_steps=SDXL_LORA_STEPS, scheduler="ddim")
+            return SdxlPreset(model=model, idle={}, most_steps=SDXL_LORA_STEPS, scheduler="euler")
         case "lightning":
             return SdxlPreset(model=model, idle=_NO_GUIDANCE, most_steps=SDXL_LORA_STEPS, scheduler="euler")
         case _:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
+from diffusers import DPMSolverMultistepScheduler
 from PIL import Image
 
 from .toon_autoencoder import ToonAutoencoder
@@ -53,26 +53,18 @@ class Previewer:
     def _foresee_clean(self, step: int, before: torch.Tensor, after: torch.Tensor) -> torch.Tensor | None:
         """Where the straight line through the last two latents meets the noise level 0.
 
-        For Euler's method, of a diffusion or of a flow, and for DDIM, that is exactly the network's
-        own prediction of the clean latents.
+        For Euler's method, of a diffusion or of a flow, that is exactly the network's own
+        prediction of the clean latents.
         """
-        sigmas, scaled = _read_noise_levels(self._scheduler)
+        sigmas = getattr(self._scheduler, "sigmas", None)
         if sigmas is None or step >= len(sigmas):
             return None
         old, new = float(sigmas[step - 1]), float(sigmas[step])
         before, after = before.float(), after.float()
-        if scaled:
+        if isinstance(self._scheduler, DPMSolverMultistepScheduler):
+            # Its latents are scaled so that picture and noise together always have the same variance.
             before, after = before * math.hypot(1, old), after * math.hypot(1, new)
         return None if old <= new else (old * after - new * before) / (old - new)
-
-
-def _read_noise_levels(scheduler: Any) -> tuple[torch.Tensor | None, bool]:
-    """The noise in a drawing's latents before each step, by the picture in them, and whether the latents
-    are scaled so that both together always have the same variance."""
-    if isinstance(scheduler, DDIMScheduler):
-        kept = scheduler.alphas_cumprod[scheduler.timesteps.cpu()]
-        return ((1 - kept) / kept).sqrt(), True
-    return getattr(scheduler, "sigmas", None), isinstance(scheduler, DPMSolverMultistepScheduler)
 
 
 def sketch_latents(vae: Any, latents: torch.Tensor) -> torch.Tensor | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from pathlib import Path
 
@@ -66,3 +67,33 @@ def test_a_section_is_rewritten_alone_and_in_order(tmp_path: Path, monkeypatch: 
     bench.write_section(second, [f"## {second}", "", "new"])
     text = (tmp_path / "RESULTS.md").read_text()
     assert text == f"# Measurements\n\n## {first}\n\none\n\n## {second}\n\nnew\n"
+
+
+@pytest.mark.slow
+def test_the_gpu_benchmark_runs_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
+    import gpu
+
+    text = gpu.run(["sdxl", "klein", "qwen"], tiny=True, out=tmp_path)
+    found = json.loads((tmp_path / "gpu.json").read_text())
+    for part in ("sdxl", "klein", "qwen"):
+        one = found[part]
+        assert min(one["stock"]["seconds"] + one["ours"]["seconds"]) > 0
+        assert one["stock"]["blank_pictures"] == one["ours"]["blank_pictures"] == 0
+        assert {"text", "denoising", "decoding", "PNG"} <= set(one["parts"]["ours"])
+        assert one["tflop"] > 0
+    assert (tmp_path / "gpu.md").read_text() == text
+    assert all(title in text for title in ("SDXL, one picture", "FLUX.2-klein 4B", "Qwen-Image-Edit"))
+
+
+def test_the_memory_profiles_count_the_parameters_of_the_true_sizes():
+    import torch
+    from random_weights import count_parameters
+
+    from understudy.engines.memory_profile import FOOTPRINTS
+
+    for engine, footprint in FOOTPRINTS.items():
+        with torch.device("meta"):
+            counted = count_parameters(engine)
+        told = (footprint.denoiser, footprint.encoders, footprint.autoencoder, footprint.largest_layer)
+        assert told == pytest.approx(counted, rel=0.01)

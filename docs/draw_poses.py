@@ -86,7 +86,8 @@ def format_page(poses: list[NamedPose]) -> str:
         "",
         "![All named poses, each drawn as an OpenPose skeleton](poses.png)",
         "",
-        "Left and right in a name are the picture's.",
+        "Left and right in a name are the picture's. A pose can also come",
+        "[out of a picture](pose_pictures.md).",
     ]
     for category in dict.fromkeys(pose.category for pose in poses):
         lines += ["", f"## {category.capitalize()}", "", "| name | what it shows |", "| --- | --- |"]

@@ -37,6 +37,12 @@ class Meters:
         for code in ("worker_died", "worker_hung", "engine_load_failed"):
             self.worker_losses.labels(code)
             self.attempts_lost.labels(code)
+        self.engine_loads = Counter(
+            "understudy_engine_loads",
+            "Loads of an engine that jobs waited for.",
+            ["engine"],
+            registry=self.registry,
+        )
         self.queue_seconds = Histogram(
             "understudy_job_queue_seconds",
             "From submit to a worker's first message.",

@@ -66,19 +66,18 @@ async def test_an_engine_is_kept_for_a_while_and_no_job_waits_for_longer(tmp_pat
             return jobs
 
         jobs = await queue_up()
-        worker._keeps_until = math.inf
-        os.kill(bench.worker().pid, signal.SIGCONT)
-        assert {job.status for job in await bench.finish(jobs, LOAD_SECONDS)} == {"COMPLETED"}
-        assert bench.engines == ["toon", "toon", "null"]
-        assert executor.describe_workers()[0].resident == ["null"]
-
-        await bench.finish([await bench.submit(model=TOON, **SMALL)], LOAD_SECONDS)
-        jobs = await queue_up()
         # As long ago as its loading took.
         worker._keeps_until = 0.0
         os.kill(bench.worker().pid, signal.SIGCONT)
         assert {job.status for job in await bench.finish(jobs, LOAD_SECONDS)} == {"COMPLETED"}
         assert bench.engines == ["toon", "null", "toon"]
+
+        jobs = await queue_up()
+        worker._keeps_until = math.inf
+        os.kill(bench.worker().pid, signal.SIGCONT)
+        assert {job.status for job in await bench.finish(jobs, LOAD_SECONDS)} == {"COMPLETED"}
+        assert bench.engines == ["toon", "toon", "null"]
+        assert executor.describe_workers()[0].resident == ["null"]
 
 
 @pytest.mark.parametrize(("models", "count"), [(None, 3), (["m"], 3), (["other", "m"], 3), (["other"], 0)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Iterator
 
 import httpx2
@@ -84,3 +85,4 @@ def test_who_waits_for_an_engine_is_told_that_it_loads(http, body):
     assert events[-1]["status"] == "COMPLETED"
     assert {event["status"] for event in events if event.get("stage") == "loading"} == {"QUEUED"}
     assert http.get("/health/ready").json()["workers"][0]["resident"] == ["toon"]
+    assert re.search(r'understudy_engine_loads_total{engine="toon"} [1-9]', http.get("/metrics").text)

@@ -265,6 +265,7 @@ def test_every_meter_has_its_name_type_and_words(http):
         "understudy_jobs_ended": "counter",
         "understudy_worker_losses": "counter",
         "understudy_job_attempts_lost": "counter",
+        "understudy_engine_loads": "counter",
         "understudy_webhook_attempts": "counter",
         "understudy_job_queue_seconds": "histogram",
         "understudy_job_inference_seconds": "histogram",

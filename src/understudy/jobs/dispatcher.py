@@ -78,6 +78,9 @@ class Dispatcher:
         self._places = places
         self._executor = executor
         self._meters = meters
+        # From the start at zero, or the first load would not count as an increase.
+        for engine in self._served:
+            meters.engine_loads.labels(engine)
         self._held: dict[str, HeldJob] = {}
         self._preparing: set[HeldJob] = set()
         self._ready: list[HeldJob] = []
@@ -282,6 +285,7 @@ class Dispatcher:
         async with aclosing(self._executor.run(run)) as messages:
             async for message in messages:
                 if isinstance(message, Starting):
+                    self._meters.engine_loads.labels(batch[0].engine).inc()
                     for held in batch:
                         self._do_beside(self._store.record_stage(held.job, "loading"))
                 elif isinstance(message, Step | Drawn | TaskFailed):

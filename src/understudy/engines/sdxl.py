@@ -55,7 +55,7 @@ def load_sdxl(settings: Settings, checkpoint: Checkpoint | None = None) -> SdxlE
     device = choose_device(settings.device)
     if checkpoint is None:
         checkpoint = find_checkpoint(settings)
-    if checkpoint.detector is None and not is_detector_installed():
+    if checkpoint.detector is None and not is_detector_installed(settings):
         # Nothing would find a face to be read.
         checkpoint = replace(checkpoint, ip_adapter_face_weights=None)
     profile = checkpoint.profile

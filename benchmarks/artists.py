@@ -199,11 +199,11 @@ def _describe_maker(settings: Settings) -> str:
 
 
 def _name_weights(settings: Settings) -> str:
-    """What an engine draws with, in words: hub ids with their commits, folders by their names."""
+    """What an engine draws with, in words: folders, and hub ids with their commits."""
     if settings.engine == "toon":
         return f"the embedded model of understudy-toon {understudy_toon.__version__}"
     names = [
-        f"{found.part.place} at {found.commit[:12]}" if found.commit else Path(found.part.place).name
+        f"{found.part.place} at {found.commit[:12]}" if found.commit else found.part.place
         for found in _find_weights(settings)
     ]
     return ", ".join(names) or "no weights"

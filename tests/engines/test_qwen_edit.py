@@ -56,6 +56,24 @@ def test_references_and_then_the_skeleton_are_its_pictures(given, request_of, re
     assert told["prompt"].endswith("blue jeans")
 
 
+def test_hands_and_face_are_drawn_with_the_skeleton(given, request_of, standing):
+    size = (128, 128, 1.0)
+    hands, face = numpy.zeros((2, 21, 3)), numpy.zeros((68, 3))
+    hands[0, 0], face[0] = (0.875, 0.125, 1), (0.125, 0.875, 1)
+    request = request_of(steps=1, width=128, height=128, hands=hands * size, face=face * size)
+    skeleton = given(request)["image"][-1]
+    places = [
+        (int(x * skeleton.width), int(y * skeleton.height)) for x, y in ((0.875, 0.125), (0.125, 0.875))
+    ]
+    blue, white = map(skeleton.getpixel, places)
+    # The points are smaller than a pixel here.
+    assert blue[:2] == (0, 0)
+    assert blue[2] > 64
+    assert white[0] == white[1] == white[2] > 64
+    plain = given(request_of(steps=1, width=128, height=128))["image"][-1]
+    assert [plain.getpixel(place) for place in places] == [(0, 0, 0)] * 2
+
+
 def test_without_a_pose_no_skeleton_is_given_or_spoken_of(given, request_of):
     told = given(request_of(posed=False, steps=1))
     assert len(told["image"]) == 1

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from understudy.engines import DrawRequest, Engine, flux2_klein, qwen_edit, sdxl
+from understudy.engines import DrawRequest, Engine, EngineError, flux2_klein, qwen_edit, sdxl
 from understudy.engines.checkpoint import find_checkpoint
 from understudy.engines.fitting import STORED, compile_engine, fit_pipeline, measure_memory
 from understudy.engines.flux2_klein import load_flux2_klein
@@ -101,6 +101,27 @@ def test_a_small_gpu_decodes_in_tiles(sdxl_settings):
 
 def test_on_a_cpu_there_is_nothing_to_choose():
     assert measure_memory(Settings(memory_profile="quantised"), "sdxl", "cpu") is FULL
+
+
+def test_what_a_gpu_has_free_decides_and_too_little_is_told(monkeypatch):
+    free_bytes = 80 * 10**9
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free_bytes, 80 * 10**9))
+    assert measure_memory(Settings(), "qwen-edit", "cuda:1").name == "full"
+    assert measure_memory(Settings(memory_profile="offload"), "qwen-edit", "cuda:1").name == "offload"
+    free_bytes = 24 * 10**9
+    assert measure_memory(Settings(), "qwen-edit", "cuda").name == "quantised"
+    free_bytes = 2 * 10**9
+    with pytest.raises(EngineError, match=r"needs 4\.6 GB .* 2\.0 GB are free"):
+        measure_memory(Settings(), "qwen-edit", "cuda")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "memory"), [("off", FULL), ("auto", FULL), ("on", QUANTISED), ("on", ENCODERS_WAIT)]
+)
+def test_nothing_is_compiled_on_a_cpu_or_where_weights_come_and_go(flux2_base, wanted, memory):
+    compile_engine(flux2_base, flux2_base._pipeline, Settings(compile=wanted), memory)
+    blocks = flux2_base._pipeline.transformer.modules()
+    assert all(block._compiled_call_impl is None for block in blocks)
 
 
 @pytest.fixture(params=["qwen_edit", "flux2_base"])

@@ -219,6 +219,7 @@ def measure_start_parts() -> dict[str, float]:
 @contextmanager
 def timed_parts(engine: Any) -> Iterator[dict[str, float]]:
     """Time the parts of a task while the block runs, by putting a clock around each."""
+    import understudy.engines.passes
     import understudy.engines.pose_finder
     import understudy.engines.sdxl
     import understudy.worker
@@ -229,7 +230,7 @@ def timed_parts(engine: Any) -> Iterator[dict[str, float]]:
         ("the reference's file opened", understudy.worker.Worker, "_open_picture"),
         ("prompt encoded", embeddings, "encode_text"),
         ("reference encoded", embeddings, "encode_reference"),
-        ("skeleton drawn", understudy.engines.sdxl, "draw_skeleton"),
+        ("skeleton drawn", understudy.engines.passes, "draw_skeleton"),
         ("ControlNet", pipeline.controlnet, "forward"),
         ("UNet", pipeline.unet, "forward"),
         ("scheduler", pipeline.scheduler, "step"),

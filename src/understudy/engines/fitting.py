@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -129,18 +130,26 @@ def compile_blocks(pipeline: Any, backend: str = "inductor") -> int:
 
 
 def warm_up(engine: Engine) -> None:
-    """Draw at the usual size, alone and in a batch, so that no request waits for what happens but once."""
-    request = DrawRequest(
+    """Draw every kind of request, so that none waits for what happens but once.
+
+    A program is for one picture or for several, for one reference or for several: guidance doubles the
+    pictures that a network sees. Always in this order, so that programs and bytes are the same after
+    each start.
+    """
+    reference = Image.new("RGB", (WARM_UP_SIDE, WARM_UP_SIDE), "white")
+    usual = DrawRequest(
         prompt="a person",
-        references=[Image.new("RGB", (WARM_UP_SIDE, WARM_UP_SIDE), "white")],
+        references=[reference],
         width=WARM_UP_SIDE,
         height=WARM_UP_SIDE,
         seed=0,
         steps=2,
         skeleton=numpy.zeros((18, 3)),
     )
-    for count in sorted({1, engine.batch_size}):
-        engine.draw([request] * count, lambda *step: True)
+    other = replace(usual, width=WARM_UP_SIDE // 2, references=[reference] * 2, guidance_scale=1.0)
+    batches = [[usual], [other], [usual] * engine.batch_size]
+    for requests in batches if engine.batch_size > 1 else batches[:2]:
+        engine.draw(requests, lambda *step: True)
 
 
 def _is_flat(part: torch.nn.Module) -> bool:

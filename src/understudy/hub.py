@@ -14,9 +14,10 @@ import glob
 import hashlib
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,11 +155,13 @@ def fetch_delivery(delivery: Delivery, on_bytes: OnBytes) -> Path:
             part.place, revision=commit, allow_patterns=[glob.escape(file.path) for file in files]
         )
 
+    stopped = threading.Event()
+
     def bring(file: RemoteFile) -> None:
         if (blobs / file.digest).exists():
             on_bytes(file.size)
         else:
-            _download(delivery, file, blobs / file.digest, on_bytes)
+            _download(delivery, file, blobs / file.digest, on_bytes, stopped)
 
     with explaining(part):
         blobs.mkdir(parents=True, exist_ok=True)
@@ -166,12 +169,16 @@ def fetch_delivery(delivery: Delivery, on_bytes: OnBytes) -> Path:
         if small:
             link(small)
             on_bytes(sum(file.size for file in small))
-        pool = ThreadPoolExecutor(DOWNLOADS)
-        try:
-            list(pool.map(bring, large))
-        finally:
-            # Threads that wait for the network are not waited for after a failure or Ctrl-C.
-            pool.shutdown(wait=False, cancel_futures=True)
+        with ThreadPoolExecutor(DOWNLOADS) as pool:
+            coming = [pool.submit(bring, file) for file in large]
+            try:
+                ended, _ = wait(coming, return_when=FIRST_EXCEPTION)
+            finally:
+                # After a failure or Ctrl-C the other downloads end with their next piece.
+                stopped.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+        for one in ended:
+            one.result()
         return Path(link(delivery.files))
 
 
@@ -179,7 +186,9 @@ def _name_unfinished(blob: Path) -> Path:
     return blob.with_name(f"{blob.name}.understudy.incomplete")
 
 
-def _download(delivery: Delivery, file: RemoteFile, blob: Path, on_bytes: OnBytes) -> None:
+def _download(
+    delivery: Delivery, file: RemoteFile, blob: Path, on_bytes: OnBytes, stopped: threading.Event
+) -> None:
     unfinished = _name_unfinished(blob)
     with unfinished.open("a+b", buffering=0) as sink:
         try:
@@ -191,24 +200,38 @@ def _download(delivery: Delivery, file: RemoteFile, blob: Path, on_bytes: OnByte
         if blob.exists():
             on_bytes(file.size)
             return
-        _Download(delivery, file, sink, on_bytes).run()
-        os.fsync(sink.fileno())
-        os.replace(unfinished, blob)
+        if _Download(delivery, file, sink, on_bytes, stopped).run():
+            os.fsync(sink.fileno())
+            os.replace(unfinished, blob)
 
 
 class _Download:
     """One large file on its way, behind what is here of it."""
 
-    def __init__(self, delivery: Delivery, file: RemoteFile, sink: BinaryIO, on_bytes: OnBytes) -> None:
+    def __init__(
+        self,
+        delivery: Delivery,
+        file: RemoteFile,
+        sink: BinaryIO,
+        on_bytes: OnBytes,
+        stopped: threading.Event,
+    ) -> None:
         self._repository = delivery.part.place
         self._commit = delivery.commit
         self._file = file
         self._sink = sink
         self._on_bytes = on_bytes
+        self._stopped = stopped
         self._digest = hashlib.sha256()
         self._here = 0
 
-    def run(self) -> None:
+    def run(self) -> bool:
+        """Whether the file is whole; it is not when it was stopped.
+
+        Raises:
+            UnderstudyError: what came is not what the hub has.
+            httpx2.TransportError, HfHubHTTPError: the hub does not give it.
+        """
         import httpx2
         from huggingface_hub.errors import HfHubHTTPError
 
@@ -225,11 +248,14 @@ class _Download:
                 if attempts == ATTEMPTS:
                     raise
                 time.sleep(2**attempts / 4)
+            if self._stopped.is_set():
+                return False
         if self._here > self._file.size or self._digest.hexdigest() != self._file.digest:
             self._begin_anew()
             raise UnderstudyError(
                 f"{self._file.path} of {self._repository} did not arrive as the hub has it; fetch it again."
             )
+        return True
 
     def _read_what_is_here(self) -> None:
         self._sink.seek(0)
@@ -255,6 +281,8 @@ class _Download:
             for piece in answer.iter_bytes(PIECE_BYTES):
                 self._sink.write(piece)
                 self._count(piece)
+                if self._stopped.is_set():
+                    return
 
     def _count(self, piece: bytes) -> None:
         self._digest.update(piece)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -75,6 +76,27 @@ def test_a_killed_download_goes_on_where_it_was(hub, understudy, tmp_path):
     asked = len(hub.requests)
     assert "is here" in understudy("fetch", "toon").stdout
     assert len(hub.requests) == asked, "what is whole is not asked for again"
+
+
+def test_ctrl_c_ends_it_and_keeps_what_came(hub, understudy, tmp_path):
+    hub.stalls["model.safetensors"] = 2 * PIECE_BYTES
+    other = random.Random(2).randbytes(PIECE_BYTES // 2)
+    hub.repositories[NAME].commits[OLD] = {**FILES, "preprocessor_config.json": other}
+    command = [sys.executable, "-m", "understudy.cli", "fetch", "toon"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as stopped:
+        blobs = snapshot(tmp_path, OLD).parent.parent / "blobs"
+        while not (blobs / hashlib.sha256(other).hexdigest()).exists() or not [
+            file for file in blobs.glob("*.incomplete") if file.stat().st_size
+        ]:
+            assert stopped.poll() is None
+            time.sleep(0.02)
+        stopped.send_signal(signal.SIGINT)
+        assert stopped.wait(30) == 130
+        assert "Traceback" not in stopped.stderr.read()
+    hub.stalls.clear()
+    understudy("fetch", "toon")
+    assert hub.ranges_of("preprocessor_config.json") == [None]
+    assert hub.ranges_of("model.safetensors")[-1] is not None
 
 
 def test_a_repository_that_moves_on_changes_nothing_until_it_is_asked_for(hub, understudy, tmp_path):

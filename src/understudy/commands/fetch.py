@@ -164,6 +164,7 @@ def _fetch(settings: Settings, deliveries: list[Delivery]) -> None:
         disable=not console.is_terminal,
     ) as progress:
         for delivery in deliveries:
+            _tell(delivery.part, f"is to come: {_describe_size(delivery.missing_bytes)}")
             task = progress.add_task(delivery.part.name, total=delivery.size)
             fetch_delivery(delivery, on_bytes=lambda count, task=task: progress.advance(task, count))
             # Only what is whole is drawn with.

@@ -1,13 +1,17 @@
 """The detector of people with rtmlib and onnxruntime as they are, on networks that are made here."""
 
+import re
+
 import numpy
 import pytest
 from PIL import Image
 
 from understudy.engines import EngineError
 from understudy.engines.detector import is_detector_installed, load_detector
+from understudy.engines.people import DIGESTS
 from understudy.engines.pose_finder import PoseFinder
 from understudy.settings import Settings
+from understudy.weights import POSE, list_parts
 
 from . import tiny_people
 
@@ -51,7 +55,7 @@ def to_picture(points, box):
 
 
 def test_the_largest_person_is_told_with_hands_and_face_in_pixels_of_the_picture(folder, settings):
-    build(folder, FAR, NEAR)
+    build(folder, FAR, FAR, FAR, NEAR)
     body = load_detector(settings).find_body(draw((260, 170, RED), (300, 140, BLUE), (520, 120, RED)))
     expected = to_picture(tiny_people.stand_in_crop(), NEAR)
     assert (body.skeleton[:, 2] > 0.3).all()
@@ -130,6 +134,13 @@ def test_models_that_are_not_there_are_asked_for(settings, tmp_path):
         assert raised.value.code == "pose_detector_failed"
         assert "UNDERSTUDY_POSE_DETECTOR" in raised.value.message
     assert "understudy fetch pose" in raised.value.message
+
+
+def test_what_is_fetched_by_default_is_pinned_and_known_by_its_digest():
+    (part,) = list_parts(Settings(), POSE)
+    assert re.fullmatch("[0-9a-f]{40}", part.revision)
+    assert part.choose_files(["README.md", *part.files, "rtmw/other.zip"]) == list(part.files)
+    assert {file.rpartition("/")[2] for file in part.files} <= set(DIGESTS)
 
 
 def test_a_published_file_with_another_content_is_refused(folder, settings):

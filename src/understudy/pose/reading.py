@@ -134,8 +134,9 @@ def _find_hands_and_face(pixels: _Plane, brightness: _Plane, radius: float) -> N
     vivid = bright & (lowest < 0.35 * brightness)
     side = max(3, 2 * round(0.3 * radius) + 1)
     joints = _grow(_shrink(vivid, side), side)
-    blue = vivid & (_resemble(pixels, JOINT_COLOURS[_LEFT_KNEE] / 255) > 0.7)
-    areas = [(_resemble(pixels, colour / 255) > 0.7)[joints].sum() for colour in JOINT_COLOURS]
+    blue = np.zeros_like(vivid)
+    blue[vivid] = _resemble(pixels[vivid], JOINT_COLOURS[_LEFT_KNEE] / 255) > 0.7
+    areas = [(_resemble(pixels[joints], colour / 255) > 0.7).sum() for colour in JOINT_COLOURS]
     ink = np.zeros_like(bright)
     if blue.sum() > 4 * max(np.median(areas), 1):
         ink |= blue | (vivid & ~_grow(joints, 3))

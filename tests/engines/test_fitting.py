@@ -164,7 +164,9 @@ def test_compiled_blocks_draw_the_same_picture_and_are_kept_on_disk(
 ):
     from torch._dynamo.utils import counters
 
-    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    # Set first, so that what the engine sets is taken back.
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
     settings = flux2_base_settings.model_copy(update={"compile": "on", "data_dir": tmp_path})
     engine = load_flux2_klein(flux2_base_settings, SMALL)
     plain = draw(engine, short())

@@ -88,6 +88,7 @@ def test_the_settings_page_has_every_setting():
                 "engines/likeness",
                 "engines/qwen-edit",
                 "engines/sdxl",
+                "engines/speed",
                 "engines/toon",
                 "errors",
                 "operations",

@@ -105,12 +105,17 @@ def name_unknown_settings() -> list[str]:
     """A sentence for each `UNDERSTUDY_*` of the environment that is no setting."""
     from ..settings import Settings
 
-    known = {f"UNDERSTUDY_{name.upper()}" for name in Settings.model_fields} | CLIENT_SETTINGS
+    prefix = "UNDERSTUDY_"
+    known = {name.upper() for name in Settings.model_fields} | {
+        name.removeprefix(prefix) for name in CLIENT_SETTINGS
+    }
     sentences = []
     for name in sorted(os.environ):
-        if name.startswith("UNDERSTUDY_") and name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
-            guess = f"; did you mean {near[0]}?" if near else "."
+        own = name.removeprefix(prefix)
+        if name.startswith(prefix) and own not in known:
+            # What all names have in common makes none alike.
+            near = difflib.get_close_matches(own, known, n=1, cutoff=0.75)
+            guess = f"; did you mean {prefix}{near[0]}?" if near else "."
             sentences.append(f"{name} is no setting and was ignored{guess}")
     return sentences
 

@@ -27,17 +27,24 @@ CPU_PARAMETER_BYTES = 4
 
 
 def find_missing_weights(settings: Settings) -> str | None:
-    """A sentence when weights of an engine that the service is to draw with are not on this machine."""
+    """A sentence when weights of an engine that the service is to draw with are not on this machine.
+
+    A folder that is not there comes first: nothing that is fetched mends it.
+    """
     from ...weights import find_part, list_parts
 
-    for engine in settings.served_engines:
-        for part in list_parts(settings, engine):
-            found = find_part(settings, part)
-            if part.names_folder:
-                if found.folder is None:
-                    return f"{part.variable} names the folder {part.place!r}, which is not there."
-            elif found.state != "whole":
-                return f"The weights of {engine} are not on this machine; run `understudy fetch {engine}`."
+    parts = [part for engine in settings.served_engines for part in list_parts(settings, engine)]
+    try:
+        found = [find_part(settings, part) for part in parts]
+    except UnderstudyError as error:
+        return error.message
+    for one in found:
+        if one.part.names_folder and one.folder is None:
+            return f"{one.part.variable} names the folder {one.part.place!r}, which is not there."
+    for one in found:
+        if not one.part.names_folder and one.state != "whole":
+            engine = one.part.engine
+            return f"The weights of {engine} are not on this machine; run `understudy fetch {engine}`."
     return None
 
 

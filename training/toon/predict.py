@@ -64,8 +64,7 @@ def main() -> None:
             predict_latents(denoiser.to(device), lessons, batch, seed=find_step_seed(options.seed, number))
             for number, batch in enumerate(_gather(drawn, options.batch))
         ]
-    options.file.parent.mkdir(parents=True, exist_ok=True)
-    save_file({"latents": torch.cat(latents).half(), "seeds": torch.tensor(seeds)}, options.file)
+    save_predictions(options.file, latents, seeds)
 
 
 @torch.no_grad()
@@ -84,6 +83,13 @@ def predict_latents(denoiser: Denoiser, lessons: Lessons, samples: list[Entry], 
         guidance_scale=scale,
         begun=(batch.latents, done),
     ).cpu()
+
+
+def save_predictions(file: Path, latents: list[torch.Tensor], seeds: list[int]) -> None:
+    """Write the latents of samples, batches of (n, channels, h, w), beside the samples' seeds."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    # A denoiser on a CPU gives them with the channels last, which a file cannot hold.
+    save_file({"latents": torch.cat(latents).half().contiguous(), "seeds": torch.tensor(seeds)}, file)
 
 
 def _gather(drawn: Iterator[Entry], count: int) -> Iterator[list[Entry]]:

@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -30,6 +30,7 @@ from ..executors.messages import Drawn, Run, Starting, Step, TaskFailed
 from ..fetch import FetchPlaces
 from ..meters import Meters
 from ..settings import Settings
+from .claims import Claims
 from .files import FileStore, delete_rowless
 from .held import HeldJob
 from .inputs import InputReader, must_fetch
@@ -68,8 +69,7 @@ class Dispatcher:
     ) -> None:
         """`engines` has the engine of each model, by the model's slug."""
         self._settings = settings
-        self._engines = engines
-        self._served = list(dict.fromkeys(engines.values()))
+        self._claims = Claims(store, executor, engines, settings.lease_seconds)
         self._policy = policy
         self._store = store
         self._files = files
@@ -79,7 +79,7 @@ class Dispatcher:
         self._executor = executor
         self._meters = meters
         # From the start at zero, or the first load would not count as an increase.
-        for engine in self._served:
+        for engine in set(engines.values()):
             meters.engine_loads.labels(engine)
         self._held: dict[str, HeldJob] = {}
         self._preparing: set[HeldJob] = set()
@@ -143,43 +143,18 @@ class Dispatcher:
             await self._store.feed.wait_for_work(self._settings.lease_seconds)
 
     async def _claim_batch(self) -> bool:
-        """Claim jobs to be kept ready; whether to look for more."""
+        """Claim jobs to be kept ready; whether to look for more.
+
+        Those that wait for another host are not counted, so that it holds up no other.
+        """
         if self._stopping or self._places.are_taken:
             return False
-        room, choices = self._find_room()
-        if room <= 0:
-            return False
-        for engines in choices:
-            claimed = await self._store.claim(
-                self._settings.lease_seconds, room, self._places.list_full(), self._list_models(engines)
-            )
-            for job in claimed:
-                self._begin_to_prepare(HeldJob(job, self._engines.get(job.model)))
-            if claimed:
-                return len(claimed) == room
-        return False
-
-    def _find_room(self) -> tuple[int, list[Collection[str | None] | None]]:
-        """How many more jobs to claim, and of which engines (None: any): the first of these that has some.
-
-        One batch, which is of one engine, is kept ready beside those that run. Those that wait for
-        another host are not counted, so that it holds up no other.
-        """
-        kept = len(self._ready) + len(self._preparing)
-        if len(self._served) == 1:
-            return self._executor.batch_size(self._served[0]) - kept, [None]
-        if kept:
-            engine = min([*self._ready, *self._preparing], key=lambda held: held.order).engine
-            return (self._executor.batch_size(engine) if engine else 1) - kept, [{engine}]
-        # The first one tells which engine the others are to have.
-        preferred = self._executor.preferred_engines()
-        return 1, [preferred, None] if preferred else [None]
-
-    def _list_models(self, engines: Collection[str | None] | None) -> list[str] | None:
-        """The models that these engines draw; None of any engine."""
-        if engines is None:
-            return None
-        return [model for model, engine in self._engines.items() if engine in engines]
+        claimed, more = await self._claims.claim(
+            {*self._ready, *self._preparing}, but_not_of=self._places.list_full()
+        )
+        for held in claimed:
+            self._begin_to_prepare(held)
+        return more
 
     def _begin_to_prepare(self, held: HeldJob) -> None:
         self._held[held.job.id] = held

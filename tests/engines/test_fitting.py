@@ -160,20 +160,20 @@ def test_what_was_encoded_is_kept_and_changes_no_byte(editor, short, reference):
 
 @pytest.mark.slow
 def test_compiled_blocks_draw_the_same_picture_and_are_kept_on_disk(
-    flux2_base_settings, short, tmp_path, monkeypatch
+    qwen_edit_settings, small_pictures, short, tmp_path, monkeypatch
 ):
     from torch._dynamo.utils import counters
 
     # Set first, so that what the engine sets is taken back.
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
-    settings = flux2_base_settings.model_copy(update={"compile": "on", "data_dir": tmp_path})
-    engine = load_flux2_klein(flux2_base_settings, SMALL)
+    settings = qwen_edit_settings.model_copy(update={"compile": "on", "data_dir": tmp_path})
+    engine = qwen_edit.load_qwen_edit(qwen_edit_settings, SMALL)
     plain = draw(engine, short())
     try:
         compile_engine(engine, engine._pipeline, settings, FULL)
         assert measure_psnr(draw(engine, short()), plain) >= 45
-        assert counters["stats"]["unique_graphs"] >= 2
+        assert counters["stats"]["unique_graphs"] >= 1
         assert not counters["graph_break"]
         programs = counters["stats"]["unique_graphs"]
         for change in (

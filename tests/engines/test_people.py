@@ -173,3 +173,9 @@ def test_poses_are_found_and_scored_by_the_settings_of_the_environment(folder, s
     assert body.face is not None
     assert finder.can_score(body.skeleton)
     assert finder.score(body.skeleton, picture) == 1.0
+
+
+def test_a_finder_takes_the_settings_that_it_is_given(folder, settings):
+    build(folder, NEAR)
+    assert not is_detector_installed()
+    assert PoseFinder(settings=settings).find_face(draw((260, 170, RED), (300, 140, BLUE))) is not None

@@ -11,7 +11,7 @@ PICTURE = Image.new("RGB", (300, 300), "white")
 
 @pytest.fixture(autouse=True)
 def nothing_installed(monkeypatch):
-    monkeypatch.setattr("understudy.engines.pose_finder.is_detector_installed", lambda: False)
+    monkeypatch.setattr("understudy.engines.pose_finder.is_detector_installed", lambda settings: False)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
 
 

@@ -78,7 +78,7 @@ class TestPose:
         assert numpy.allclose(request.hands.reshape(42, 3)[:, :2], points[0, 92:] / 4 + (128, 0))
 
     def test_an_engine_that_has_a_detector_scores_its_own_pictures_and_finds_poses_with_it(self, monkeypatch):
-        monkeypatch.setattr("understudy.engines.pose_finder.is_detector_installed", lambda: False)
+        monkeypatch.setattr("understudy.engines.pose_finder.is_detector_installed", lambda settings: False)
         engine = RecordingEngine()
 
         def model(picture):
@@ -119,11 +119,11 @@ class TestPose:
     def test_a_detector_that_cannot_be_loaded_is_tried_once_and_costs_the_score_alone(self, monkeypatch):
         tries = []
 
-        def fail():
+        def fail(settings):
             tries.append(1)
             raise EngineError("No models.", code="pose_detector_failed")
 
-        monkeypatch.setattr("understudy.engines.pose_finder.is_detector_installed", lambda: True)
+        monkeypatch.setattr("understudy.engines.pose_finder.is_detector_installed", lambda settings: True)
         monkeypatch.setattr("understudy.engines.pose_finder.load_detector", fail)
         tasks = [make_task(str(seed), keypoints=standing()) for seed in range(3)]
         drawn = [

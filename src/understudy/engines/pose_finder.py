@@ -12,6 +12,7 @@ from ..pose.reading import read_skeleton
 from ..pose.scores import score_pck
 from ..pose.skeleton import Skeleton, find_face, visible_keypoints
 from ..pose.whole_body import WholeBody
+from ..settings import Settings
 from . import EngineError
 from .detector import PoseDetector, is_detector_installed, load_detector
 
@@ -19,11 +20,18 @@ from .detector import PoseDetector, is_detector_installed, load_detector
 class PoseFinder:
     """Finds bodies in pictures, and tells how well a drawn figure stands as it should."""
 
-    def __init__(self, own: PoseDetector | None = None, detector: PoseDetector | None = None) -> None:
-        """`own` is the engine's; without a `detector` the installed one is loaded when it is needed."""
+    def __init__(
+        self,
+        own: PoseDetector | None = None,
+        detector: PoseDetector | None = None,
+        settings: Settings | None = None,
+    ) -> None:
+        """`own` is the engine's; without a `detector` the one that the settings name (the environment's when
+        not given) is loaded when it is needed."""
         self._own = own
         self._detector = detector
-        self._scores = bool(own or detector) or is_detector_installed()
+        self._settings = settings
+        self._scores = bool(own or detector) or is_detector_installed(settings)
         self._last: tuple[str, WholeBody] | None = None
 
     def find(self, digest: str, picture: Image.Image) -> WholeBody:
@@ -71,7 +79,7 @@ class PoseFinder:
         return round(score_pck(found, wanted), 4)
 
     def _detect(self, picture: Image.Image) -> WholeBody:
-        if self._own is None or self._detector is not None or is_detector_installed():
+        if self._own is None or self._detector is not None or is_detector_installed(self._settings):
             try:
                 return self._get_detector().find_body(picture)
             except EngineError:
@@ -81,5 +89,5 @@ class PoseFinder:
 
     def _get_detector(self) -> PoseDetector:
         if self._detector is None:
-            self._detector = load_detector()
+            self._detector = load_detector(self._settings)
         return self._detector

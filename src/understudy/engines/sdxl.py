@@ -70,8 +70,15 @@ def load_sdxl(settings: Settings, checkpoint: Checkpoint | None = None) -> SdxlE
     if not profile.small_networks:
         with loading("model", "UNDERSTUDY_SDXL_MODEL"):
             fit_pipeline(pipeline, device, memory)
+    detector = load_detector(checkpoint)
     engine = SdxlEngine(
-        pipeline, profile, device, cores, load_detector(checkpoint), face_pass=settings.sdxl_face_pass
+        pipeline,
+        profile,
+        device,
+        cores,
+        detector,
+        PoseFinder(detector, settings=settings),
+        settings.sdxl_face_pass,
     )
     if not profile.small_networks:
         compile_engine(engine, pipeline, settings, memory)
@@ -90,10 +97,11 @@ class SdxlEngine:
         device: str,
         cores: Cores | None = None,
         detector: PoseDetector | None = None,
+        poses: PoseFinder | None = None,
         face_pass: bool = False,
     ) -> None:
-        """`cores` do at the same time what nothing else divides among them; with a `face_pass` small
-        faces are drawn a second time."""
+        """`cores` do at the same time what nothing else divides among them; `poses` finds faces, by the
+        `detector` if not given; with a `face_pass` small faces are drawn a second time."""
         self._cores = cores or Cores(1)
         self._threads = torch.get_num_threads()
         self.detector = detector
@@ -108,7 +116,7 @@ class SdxlEngine:
             # Decoding takes the most memory of all: one picture after another.
             pipeline.vae.enable_slicing()
         self._ip_scales: list[float] = []
-        poses = PoseFinder(detector)
+        poses = poses or PoseFinder(detector)
         self._embeddings = Embeddings(pipeline, poses.find_face)
         self._conditions = Conditions(self._embeddings, self._cores)
         self._pass = Pass(pipeline, pipeline.scheduler, profile, self._conditions)

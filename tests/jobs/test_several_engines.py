@@ -8,6 +8,10 @@ import signal
 
 import pytest
 from dispatched import open_bench, submit_to_a_stopped_worker
+from sqlalchemy import select
+
+from understudy.jobs.statements import NEAR_JOBS
+from understudy.jobs.tables import jobs
 
 NULL, TOON, KLEIN = "understudy-null", "understudy-toon", "understudy-flux2-klein"
 UNACCEPTED = {"flux2_klein_model": "black-forest-labs/FLUX.2-klein-9B"}
@@ -85,3 +89,19 @@ async def test_jobs_are_claimed_of_some_models_in_the_order_of_their_turns(store
     jobs = [await submit(key) for _ in range(3)]
     claimed = await store.claim(30, 5, (), models)
     assert [job.id for job in claimed] == [job.id for job in jobs][:count]
+
+
+async def test_jobs_of_some_models_are_not_looked_for_to_the_end_of_a_long_queue(store, submit, key):
+    await submit(key)
+
+    def put_others_before(connection) -> None:
+        row = connection.execute(select(jobs)).one()._asdict()
+        del row["sequence"]
+        before = [row["turn"] - number for number in range(1, NEAR_JOBS + 1)]
+        others = [{**row, "id": f"other{turn}", "model": "other", "turn": turn} for turn in before]
+        connection.execute(jobs.insert(), others)
+
+    await store.database.write(put_others_before)
+    assert await store.claim(30, 1, (), ["m"]) == []
+    assert [job.model for job in await store.claim(30, 1)] == ["other"]
+    assert [job.model for job in await store.claim(30, 1, (), ["m"])] == ["m"]

@@ -13,6 +13,7 @@ from sqlalchemy import (
     case,
     func,
     insert,
+    literal_column,
     null,
     or_,
     select,
@@ -133,7 +134,17 @@ def _claim(*which: ColumnElement[bool]) -> ReturningUpdate[Any]:
 
 
 claim = _claim()
-claim_of_models = _claim(jobs.c.model.in_(bindparam("models", expanding=True)))
+
+NEAR_JOBS = 1000
+"""How far claims of some models look ahead: in a long queue of other models every row would be read."""
+
+_far_turn = (
+    select(jobs.c.turn).where(waiting).order_by(jobs.c.turn, jobs.c.sequence).limit(1).offset(NEAR_JOBS - 1)
+)
+claim_of_models = _claim(
+    jobs.c.model.in_(bindparam("models", expanding=True)),
+    jobs.c.turn <= func.coalesce(_far_turn.scalar_subquery(), literal_column(str(2**63 - 1))),
+)
 
 # SQLite gives a new row the number of the last one where that was deleted: the id tells them apart.
 _held = update(jobs).where(

@@ -258,7 +258,8 @@ class Store:
     ) -> list[Job]:
         """Lease the waiting jobs whose turn it is, in the order of their turns.
 
-        Jobs of the accounts `but_not_of` are passed over, and those that are not of these `models`.
+        Jobs of the accounts `but_not_of` are passed over, and those that are not of these `models`, which
+        are looked for among the next thousand alone.
         """
         values = {"limit": limit, "until": time.time() + lease_seconds, "but_not_of": list(but_not_of)}
         claim = statements.claim

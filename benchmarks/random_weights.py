@@ -144,12 +144,13 @@ def make_qwen(sizes: Sizes, device: str, dtype: torch.dtype) -> QwenImageEditPlu
 def count_parameters(engine: str) -> tuple[int, int, int, int]:
     """Parameters of an engine's true networks: its denoiser, its encoders, its autoencoder, and the largest
     single layer. On the device `meta` nothing is computed."""
-    adapter = 0
+    adapters = 0
     if engine == "sdxl":
         networks = _make_sdxl_networks(SDXL)
         attention = dict(_make_attention(networks["unet"], SDXL["adapter"]["crossing"]))
         resampler = _make_resampler(**SDXL["adapter"])
-        adapter = sum(tensor.numel() for tensor in (*attention.values(), *resampler.values()))
+        # One for the whole reference, one for its face.
+        adapters = 2 * sum(tensor.numel() for tensor in (*attention.values(), *resampler.values()))
     elif engine == "qwen-edit":
         networks = _make_qwen_networks(QWEN, {})
     else:
@@ -159,7 +160,7 @@ def count_parameters(engine: str) -> tuple[int, int, int, int]:
     autoencoder = sum(counts["vae"])
     everything = sum(sum(count) for count in counts.values())
     largest = max(max(count) for count in counts.values())
-    return everything - encoders - autoencoder + adapter, encoders, autoencoder, largest
+    return everything - encoders - autoencoder + adapters, encoders, autoencoder, largest
 
 
 def _make_klein_networks(sizes: Sizes) -> dict[str, torch.nn.Module]:

@@ -14,7 +14,7 @@ CHOICES = {
     ("sdxl", 4): ("offload", BOTH, True),
     ("sdxl", 8): ("quantised", ("encoders",), True),
     ("sdxl", 12): ("offload", ("encoders",), True),
-    ("sdxl", 16): ("full", (), False),
+    ("sdxl", 16): ("full", (), True),
     ("sdxl", 24): ("full", (), False),
     ("sdxl", 48): ("full", (), False),
     ("sdxl", 80): ("full", (), False),

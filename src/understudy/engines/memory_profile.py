@@ -39,9 +39,10 @@ class Footprint:
 
 
 FOOTPRINTS = {
-    # UNet 2,567M, IP-Adapter Plus 424M and ControlNet 1,251M; both text encoders 818M, image encoder 632M.
+    # UNet 2,567M, two IP-Adapters Plus of 424M each (the second is for faces) and ControlNet 1,251M; both
+    # text encoders 818M, image encoder 632M.
     "sdxl": Footprint(
-        denoiser=4_243_000_000,
+        denoiser=4_667_000_000,
         encoders=1_450_000_000,
         autoencoder=84_000_000,
         largest_layer=63_000_000,

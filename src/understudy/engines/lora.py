@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from diffusers import StableDiffusionXLControlNetPipeline
+from diffusers import DiffusionPipeline
 
 
-def fuse_lora(pipeline: StableDiffusionXLControlNetPipeline, file: Path, weight: float) -> None:
+def fuse_lora(pipeline: DiffusionPipeline, file: Path, weight: float) -> None:
     """Add the LoRA of a safetensors file to the weights; it costs a drawing nothing.
 
     Raises:

@@ -7,6 +7,7 @@ Wu et al., "Qwen-Image Technical Report", arXiv 2508.02324. Any checkpoint of
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from .device import choose_device, count_cores, prepare_torch
 from .editing import EditEngine, EditProfile, load_edit_pipeline
 from .fitting import compile_engine, fit_pipeline, measure_memory
 from .loading import loading, locate
+from .lora import fuse_lora
 from .presets import choose_qwen_edit
 from .roles import tame_text
 
@@ -126,15 +128,8 @@ class PictureProcessor(Qwen2VLProcessor):
 
 def _apply_lora(pipeline: QwenImageEditPlusPipeline, settings: Settings) -> None:
     """Add a Lightning LoRA to the transformer's weights, and draw with the time steps that it knows."""
-    pipeline.load_lora_weights(
-        locate(settings, "qwen_edit_lora", "qwen-edit"),
-        weight_name=settings.qwen_edit_lora_weights,
-        use_safetensors=True,
-    )
-    if not pipeline.get_active_adapters():
-        raise ValueError("the LoRA has nothing for this transformer")
-    pipeline.fuse_lora()
-    pipeline.unload_lora_weights()
+    folder = Path(locate(settings, "qwen_edit_lora", "qwen-edit"))
+    fuse_lora(pipeline, folder / settings.qwen_edit_lora_weights, 1.0)
     pipeline.scheduler = FlowMatchEulerDiscreteScheduler.from_config(
         pipeline.scheduler.config,
         use_dynamic_shifting=True,

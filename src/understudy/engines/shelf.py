@@ -99,6 +99,8 @@ def _give_memory_back() -> None:
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()
+        # Weights that waited beside the GPU lay in pinned memory, which torch keeps too.
+        torch.accelerator.empty_host_cache()
     elif torch is not None and torch.backends.mps.is_available():
         torch.mps.empty_cache()
     # Of glibc alone: free memory between two blocks that are in use stays with the process otherwise.

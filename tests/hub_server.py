@@ -35,13 +35,18 @@ class Hub:
     """Repositories by id. `requests` are those that came: method, path, `Range` header or None.
 
     A file whose path is in `stalls` is sent up to that many bytes, and no further; one in `sizes` is told to
-    have so many.
+    have so many, one in `digests` to have that one, and of one in `empty` nothing is sent. Large files are
+    sent to `elsewhere`, where it is set. `tokens` are those that came with requests for files.
     """
 
     repositories: dict[str, Repository] = field(default_factory=dict)
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)
     stalls: dict[str, int] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
+    empty: set[str] = field(default_factory=set)
+    elsewhere: str = ""
+    tokens: list[str | None] = field(default_factory=list)
     closed: threading.Event = field(default_factory=threading.Event)
     url: str = ""
 
@@ -111,7 +116,8 @@ class _Handler(BaseHTTPRequestHandler):
             size = self.hub.sizes.get(path, len(content))
             entry = {"type": "file", "path": path, "size": size, "oid": _name(content)}
             if size >= LARGE:
-                entry["lfs"] = {"oid": _digest(content), "size": size, "pointerSize": 130}
+                digest = self.hub.digests.get(path, _digest(content))
+                entry["lfs"] = {"oid": digest, "size": size, "pointerSize": 130}
             entries.append(entry)
         self._send(json.dumps(entries).encode())
 
@@ -120,6 +126,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         known, commit = found
         self.hub.requests.append((self.command, path, self.headers.get("range")))
+        self.hub.tokens.append(self.headers.get("authorization"))
         if known.gated:
             self._refuse(403, "GatedRepo")
         elif path not in known.commits[commit]:
@@ -129,6 +136,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send_file(self, commit: str, path: str, content: bytes) -> None:
         large = len(content) >= LARGE
+        if large and self.hub.elsewhere and self.command == "GET":
+            self._send(b"", 302, {"Location": self.hub.elsewhere + self.path})
+            return
+        if path in self.hub.empty:
+            content = b""
         headers = {"X-Repo-Commit": commit, "ETag": f'"{_digest(content) if large else _name(content)}"'}
         wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("range") or "")
         begin = int(wanted[1]) if wanted else 0

@@ -13,9 +13,9 @@ import fcntl
 import glob
 import hashlib
 import os
+import re
 import shutil
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -33,6 +33,8 @@ ATTEMPTS = 5
 """How often a download is tried that brings nothing."""
 TRANSIENT = {408, 429, 500, 502, 503, 504}
 """Statuses of an answer after which the same may be asked again."""
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+"""A SHA-256: the name of a file in the cache, which a mirror must not choose freely."""
 
 OnBytes = Callable[[int], None]
 """Called with how many bytes more are here; fewer than none when a file has to begin anew."""
@@ -75,12 +77,16 @@ def plan_delivery(part: Part, revision: str) -> Delivery:
     Raises:
         UnderstudyError: it may not, or the repository has no such files.
     """
-    from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_url
+    from huggingface_hub import HfApi, constants, get_hf_file_metadata, hf_hub_url
     from huggingface_hub.hf_api import RepoFile
 
     with explaining(part):
         api = HfApi()
         commit = revision if is_commit(revision) else api.model_info(part.place, revision=revision).sha
+        if commit is None or not is_commit(commit):
+            raise UnderstudyError(
+                f"{constants.ENDPOINT} names no commit of {part.place}; use another mirror."
+            )
         tree = api.list_repo_tree(part.place, recursive=True, revision=commit)
         known = {file.path: file for file in tree if isinstance(file, RepoFile)}
         chosen = part.choose_files(sorted(known))
@@ -95,6 +101,11 @@ def plan_delivery(part: Part, revision: str) -> Delivery:
         RemoteFile(path=path, size=known[path].size, digest=known[path].lfs and known[path].lfs.sha256)
         for path in chosen
     )
+    for file in files:
+        if file.digest is not None and not _DIGEST.fullmatch(file.digest):
+            raise UnderstudyError(
+                f"{constants.ENDPOINT} gives no SHA-256 of {file.path}; use another mirror."
+            )
     return Delivery(part=part, commit=commit, files=files)
 
 
@@ -237,7 +248,7 @@ class _Download:
 
         self._read_what_is_here()
         attempts = 0
-        while self._here < self._file.size:
+        while self._here < self._file.size and not self._stopped.is_set():
             before = self._here
             try:
                 self._ask_for_the_rest()
@@ -247,19 +258,26 @@ class _Download:
                 attempts = 1 if self._here > before else attempts + 1
                 if attempts == ATTEMPTS:
                     raise
-                time.sleep(2**attempts / 4)
-            if self._stopped.is_set():
-                return False
+                self._stopped.wait(2**attempts / 4)
+            else:
+                if self._here == before:
+                    # An answer without an error and without a byte: there may be no end of them.
+                    raise self._explain_difference()
+        if self._here < self._file.size:
+            return False
         if self._here > self._file.size or self._digest.hexdigest() != self._file.digest:
             self._begin_anew()
-            raise UnderstudyError(
-                f"{self._file.path} of {self._repository} did not arrive as the hub has it; fetch it again."
-            )
+            raise self._explain_difference()
         return True
+
+    def _explain_difference(self) -> UnderstudyError:
+        return UnderstudyError(
+            f"{self._file.path} of {self._repository} did not arrive as the hub has it; fetch it again."
+        )
 
     def _read_what_is_here(self) -> None:
         self._sink.seek(0)
-        while piece := self._sink.read(PIECE_BYTES):
+        while not self._stopped.is_set() and (piece := self._sink.read(PIECE_BYTES)):
             self._count(piece)
 
     def _ask_for_the_rest(self) -> None:
@@ -272,7 +290,7 @@ class _Download:
         url = hf_hub_url(self._repository, self._file.path, revision=self._commit)
         timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
         with get_session().stream("GET", url, headers=headers, timeout=timeout) as answer:
-            if answer.status_code == 416:
+            if answer.status_code == 416 and self._here:
                 self._begin_anew()
                 return
             hf_raise_for_status(answer)
@@ -281,7 +299,7 @@ class _Download:
             for piece in answer.iter_bytes(PIECE_BYTES):
                 self._sink.write(piece)
                 self._count(piece)
-                if self._stopped.is_set():
+                if self._stopped.is_set() or self._here > self._file.size:
                     return
 
     def _count(self, piece: bytes) -> None:

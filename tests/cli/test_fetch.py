@@ -130,6 +130,35 @@ def test_a_file_that_is_damaged_on_its_way_is_refused(hub, understudy, tmp_path)
     assert (snapshot(tmp_path, OLD) / "model.safetensors").read_bytes() == WEIGHTS
 
 
+def test_a_token_is_not_sent_on_to_where_large_files_lie(hub, understudy, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_secretsecretsecret")
+    with open_hub() as other:
+        other.repositories, hub.elsewhere = hub.repositories, other.url
+        understudy("fetch", "toon")
+        assert "Bearer hf_secretsecretsecret" in hub.tokens
+        assert other.ranges_of("model.safetensors") == [None]
+        assert set(other.tokens) == {None}
+    assert (snapshot(tmp_path, OLD) / "model.safetensors").read_bytes() == WEIGHTS
+
+
+def test_an_answer_that_brings_nothing_ends_it(hub, understudy):
+    hub.empty.add("model.safetensors")
+    assert "did not arrive" in understudy("fetch", "toon", status=1).stderr
+    assert hub.ranges_of("model.safetensors") == [None]
+
+
+def test_no_more_is_taken_than_the_hub_has_told(hub, understudy, tmp_path):
+    hub.sizes["model.safetensors"] = PIECE_BYTES
+    assert "did not arrive" in understudy("fetch", "toon", status=1).stderr
+    assert not (snapshot(tmp_path, OLD) / "model.safetensors").exists()
+
+
+def test_a_hub_does_not_choose_where_its_files_are_written(hub, understudy, tmp_path):
+    hub.digests["model.safetensors"] = "../../../../elsewhere"
+    assert "no SHA-256 of model.safetensors" in understudy("fetch", "toon", status=1).stderr
+    assert not list(tmp_path.rglob("elsewhere*"))
+
+
 def test_what_the_hub_refuses_is_one_sentence(hub, understudy, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_secretsecretsecret")
 

@@ -116,4 +116,5 @@ def test_a_restricted_licence_has_to_be_accepted_by_name_or_by_hub_id(accepted):
     assert (
         explain_unaccepted("flux2-klein", [KLEIN_9B], Settings(accepted_licences=accepted).accepted) is None
     )
+    assert explain_unaccepted("flux2-klein", [KLEIN_9B.upper()], set()), "the hub finds it in any case"
     assert explain_unaccepted("sdxl", ["stabilityai/stable-diffusion-xl-base-1.0", "mine"], set()) is None

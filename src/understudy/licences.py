@@ -67,10 +67,13 @@ LICENCES = {
 }
 """By hub id, as the weights' own pages say; those of ByteDance/Hyper-SD declare none."""
 
+_BY_LOWER_CASE = {weights.lower(): licence for weights, licence in LICENCES.items()}
+
 
 def find_licence(weights: str) -> Licence:
     """The licence of weights, a hub id or a folder."""
-    return LICENCES.get(weights, UNKNOWN)
+    # The hub finds a repository in any case.
+    return _BY_LOWER_CASE.get(weights.lower(), UNKNOWN)
 
 
 def find_weakest(licences: Iterable[Licence]) -> Licence:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import io
 import logging
-import os
 import queue
 import signal
 import sys
@@ -20,20 +19,21 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from .candidates import Begun, Candidate, choose_candidate_seed, group_drawings
 from .content_policy import ContentBlocked, PromptPolicy
 from .engines import DrawRequest, DrawResult, Engine, EngineError
 from .engines.detector import PoseDetector
 from .engines.pose_finder import PoseFinder
 from .engines.shelf import EngineShelf
 from .errors import UnderstudyError
-from .executors.inbox import Inbox
+from .executors.inbox import Inbox, claim_pipes
 from .executors.messages import (
     Drawn,
     Finished,
@@ -48,7 +48,6 @@ from .executors.messages import (
     encode_frame,
 )
 from .logs import start_logging
-from .parameters import MAX_SEED
 from .pictures import encode_picture, encode_preview
 from .pose.skeleton import fit_skeleton, read_keypoints, scale_to_canvas
 from .pose.whole_body import WholeBody
@@ -59,9 +58,6 @@ if TYPE_CHECKING:
 
 # By name: `python -m` calls the module otherwise, and the log tells only of our own what happened.
 logger = logging.getLogger("understudy.worker")
-
-CANDIDATE_STRIDE = 1_000_003
-"""From one candidate's seed to the next; a prime, so that neighbouring seeds share none."""
 
 ENCODERS = 4
 """How many pictures of a batch are encoded at the same time; zlib leaves Python's lock to others."""
@@ -75,41 +71,6 @@ IsCancelled = Callable[[str], bool]
 
 class _Cancelled(Exception):
     """Nobody waits for a task any more."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Candidate:
-    """One drawing of a task, and how good it is; scores are from 0 to 1."""
-
-    seed: int
-    picture: Image.Image
-    likeness: float | None
-    pose: float | None
-    warnings: list[str]
-
-    @property
-    def score(self) -> float:
-        """The mean of the scores that are known."""
-        known = [score for score in (self.likeness, self.pose) if score is not None]
-        return sum(known) / len(known) if known else 0.0
-
-
-@dataclass
-class _Begun:
-    """A task that has begun: what its candidates have in common, and how far they are.
-
-    `seconds` is its share of the time so far, `steps` the steps done of each candidate, and
-    `told_steps` what was sent of their sum.
-    """
-
-    task: Task
-    request: DrawRequest
-    candidates: int
-    seconds: float
-    steps: dict[int, int] = field(default_factory=dict)
-    told_steps: int = 0
-    drawn: int = 0
-    best: _Candidate | None = None
 
 
 class Worker:
@@ -141,7 +102,7 @@ class Worker:
         self._passed: set[str] = set()
         self._files: Mapping[str, bytes] = {}
         self._opened: dict[str, Image.Image] = {}
-        self._begun: dict[str, _Begun] = {}
+        self._begun: dict[str, Begun] = {}
         self._ended: set[str] = set()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="worker")
         self._encoders = ThreadPoolExecutor(ENCODERS, thread_name_prefix="encoder")
@@ -218,7 +179,7 @@ class Worker:
 
     def _draw_batch(self, batch: Sequence[tuple[Task, int]], is_cancelled: IsCancelled, send: Send) -> None:
         """Draw these candidates together, and end each task whose last one is among them."""
-        wanted: list[tuple[_Begun, int]] = []
+        wanted: list[tuple[Begun, int]] = []
         for task, number in batch:
             if task.id not in self._ended:
                 with self._failing_alone(task, send):
@@ -228,7 +189,7 @@ class Worker:
         self._draw_together(wanted, is_cancelled, send)
 
     def _draw_together(
-        self, wanted: Sequence[tuple[_Begun, int]], is_cancelled: IsCancelled, send: Send
+        self, wanted: Sequence[tuple[Begun, int]], is_cancelled: IsCancelled, send: Send
     ) -> None:
         """Draw candidates in one batch; where that fails, in smaller ones, down to one by one."""
         wanted = [one for one in wanted if one[0].task.id not in self._ended]
@@ -286,7 +247,7 @@ class Worker:
             with self._failing_alone(task, send):
                 send(drawn.result())
 
-    def _begin(self, task: Task, is_cancelled: IsCancelled, send: Send) -> _Begun:
+    def _begin(self, task: Task, is_cancelled: IsCancelled, send: Send) -> Begun:
         started = time.perf_counter()
         if is_cancelled(task.id):
             raise _Cancelled
@@ -297,18 +258,18 @@ class Worker:
         request = self._read_request(task)
         can_choose = self._engine.scores_likeness or self._poses.can_score(request.skeleton)
         candidates = task.candidates if can_choose else 1
-        begun = _Begun(task, request, candidates, time.perf_counter() - started)
+        begun = Begun(task, request, candidates, time.perf_counter() - started)
         self._begun[task.id] = begun
         return begun
 
-    def _take_candidate(self, begun: _Begun, request: DrawRequest, result: DrawResult | None) -> None:
+    def _take_candidate(self, begun: Begun, request: DrawRequest, result: DrawResult | None) -> None:
         """Score a candidate, keep the best, the first of equals, so that it repeats; have it encoded at
         last."""
         if result is None:
             raise _Cancelled
         started = time.perf_counter()
         likeness = self._engine.score_likeness(request.references, result.picture)
-        candidate = _Candidate(
+        candidate = Candidate(
             seed=request.seed,
             picture=result.picture,
             likeness=None if likeness is None else round(likeness, 4),
@@ -327,7 +288,7 @@ class Worker:
         else:
             begun.seconds += time.perf_counter() - started
 
-    def _judge(self, best: _Candidate) -> None:
+    def _judge(self, best: Candidate) -> None:
         """
         Raises:
             ContentBlocked: it is not to be shown.
@@ -339,7 +300,7 @@ class Worker:
                 "change the prompt, or try another seed",
             )
 
-    def _encode(self, begun: _Begun, best: _Candidate, engine: str, version: str) -> Drawn:
+    def _encode(self, begun: Begun, best: Candidate, engine: str, version: str) -> Drawn:
         started = time.perf_counter()
         task, warnings = begun.task, [*best.warnings]
         if begun.candidates < task.candidates:
@@ -470,43 +431,9 @@ def describe_ready(engine: Engine, shelf: EngineShelf, load_seconds: float) -> R
     )
 
 
-def group_drawings(
-    drawings: Sequence[tuple[Task, int]], batch_size: int
-) -> Iterator[Sequence[tuple[Task, int]]]:
-    """Neighbours that can be drawn together, at most `batch_size` of them, in their order."""
-    for _, alike in groupby(drawings, key=lambda drawing: _shape(drawing[0])):
-        group = list(alike)
-        for start in range(0, len(group), batch_size):
-            yield group[start : start + batch_size]
-
-
-def _shape(task: Task) -> tuple[Any, ...]:
-    """What the requests of one batch have in common, as `DrawRequest` says."""
-    posed = task.keypoints is not None or task.pose_picture is not None
-    strengths = (task.guidance_scale, task.ip_scale, task.pose_scale)
-    return task.width, task.height, task.steps, *strengths, len(task.references), posed
-
-
 def _name_error(error: Exception) -> str:
     """What the log may tell of an error: its code or its kind, for its words may quote a prompt."""
     return error.code if isinstance(error, EngineError | UnderstudyError) else type(error).__name__
-
-
-def choose_candidate_seed(seed: int, number: int) -> int:
-    """The seed of candidate `number` (from 0) of a picture asked for with `seed`, within 0..2**53-1.
-
-    Drawn alone, that seed gives that candidate's picture.
-    """
-    return (seed + CANDIDATE_STRIDE * number) % (MAX_SEED + 1)
-
-
-def _claim_pipes() -> tuple[io.FileIO, io.FileIO]:
-    """Take stdin and stdout for frames; a library's stray print goes to stderr from here on."""
-    commands, answers = os.dup(0), os.dup(1)
-    with open(os.devnull) as nothing:
-        os.dup2(nothing.fileno(), 0)
-    os.dup2(2, 1)
-    return io.FileIO(commands, "r"), io.FileIO(answers, "w")
 
 
 def _die_with_parent() -> None:
@@ -521,7 +448,7 @@ def _die_with_parent() -> None:
 def main() -> int:
     """Serve one executor over stdin and stdout until the pipe closes; the exit status."""
     _die_with_parent()
-    commands, answers = _claim_pipes()
+    commands, answers = claim_pipes()
     start_logging("warning")
     # Ctrl-C reaches the whole process group; when the worker ends is its executor's decision.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

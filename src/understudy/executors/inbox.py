@@ -70,3 +70,12 @@ class Inbox:
                 return
             self._waiting |= {task.id for task in message.tasks}
         self._runs.put(message)
+
+
+def claim_pipes() -> tuple[io.FileIO, io.FileIO]:
+    """Take stdin and stdout for frames; a library's stray print goes to stderr from here on."""
+    commands, answers = os.dup(0), os.dup(1)
+    with open(os.devnull) as nothing:
+        os.dup2(nothing.fileno(), 0)
+    os.dup2(2, 1)
+    return io.FileIO(commands, "r"), io.FileIO(answers, "w")

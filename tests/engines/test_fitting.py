@@ -8,11 +8,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers.models.embeddings import ImageProjection, MultiIPAdapterImageProjection
 from PIL import Image
 
 from understudy.engines import DrawRequest, Engine, EngineError, flux2_klein, qwen_edit, sdxl
-from understudy.engines.checkpoint import find_checkpoint
-from understudy.engines.fitting import STORED, compile_engine, fit_pipeline, measure_memory
+from understudy.engines.checkpoint import find_checkpoint, load_pipeline
+from understudy.engines.fitting import (
+    STORED,
+    compile_engine,
+    fit_pipeline,
+    make_blank_references,
+    measure_memory,
+    warm_up,
+)
 from understudy.engines.flux2_klein import load_flux2_klein
 from understudy.engines.memory_profile import FULL, MemoryProfile
 from understudy.settings import Settings
@@ -80,6 +88,16 @@ def test_quantised_weights_take_half_and_draw_nearly_the_same(fit, short):
     assert measure_psnr(draw(engine, short()), draw(whole, short())) >= 30
 
 
+def test_a_plain_adapter_reads_references_for_a_quantised_denoiser(sdxl_settings):
+    pipeline = load_pipeline(find_checkpoint(sdxl_settings), "cpu")
+    adapter = ImageProjection(8, 8, 2)
+    pipeline.unet.encoder_hid_proj = MultiIPAdapterImageProjection([adapter])
+    plain = adapter(torch.ones(1, 8))
+    fit_pipeline(pipeline, "cpu", QUANTISED)
+    assert pipeline.unet.conv_in.weight.dtype == STORED
+    assert torch.equal(adapter(torch.ones(1, 8)), plain)
+
+
 def count_bytes(network: torch.nn.Module) -> int:
     return sum(parameter.nbytes for parameter in network.parameters())
 
@@ -122,6 +140,35 @@ def test_nothing_is_compiled_on_a_cpu_or_where_weights_come_and_go(flux2_base, w
     compile_engine(flux2_base, flux2_base._pipeline, Settings(compile=wanted), memory)
     blocks = flux2_base._pipeline.transformer.modules()
     assert all(block._compiled_call_impl is None for block in blocks)
+
+
+class Recorder:
+    """Draws nothing and keeps what it is asked for."""
+
+    batch_size = 4
+
+    def __init__(self) -> None:
+        self.batches: list[list[DrawRequest]] = []
+
+    def draw(self, requests, on_step) -> None:
+        self.batches.append(list(requests))
+
+
+def test_every_kind_of_request_is_warmed_up(make_sdxl):
+    sdxl, engine = make_sdxl(sees=False), Recorder()
+    warm_up(engine, sdxl.make_references())
+    shapes = {
+        (1 + len(more), len(one.references), one.guidance_scale > 1, sdxl._conditions.count_faces(one) > 0)
+        for one, *more in engine.batches
+    }
+    kinds = [(1, 1, True), (1, 1, False), (1, 2, True), (1, 2, False), (4, 1, True)]
+    assert shapes == {(*kind, face) for kind in kinds for face in (False, True)}
+    assert all(request.width != request.height for batch in engine.batches for request in batch)
+
+
+def test_without_an_adapter_for_faces_none_is_warmed_up(make_sdxl):
+    engine = make_sdxl(sdxl_ip_adapter_face_weights="")
+    assert len(engine.make_references()) == len(make_blank_references()) == 1
 
 
 @pytest.fixture(params=["qwen_edit", "flux2_base"])

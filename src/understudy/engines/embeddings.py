@@ -1,13 +1,11 @@
 """What a pipeline's encoders make of prompts and pictures, kept by content.
 
 A sheet of poses asks for the same prompt and the same reference again and again; each is
-encoded once. A kept embedding is the very tensor that was computed, so it changes no pixel.
+encoded once.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -17,9 +15,10 @@ from diffusers.models.embeddings import ImageProjection
 from PIL import Image
 
 from .canvas import square_picture
+from .kept import Kept, digest_content
 
 KEPT = 32
-"""How many embeddings of each kind are kept; the least recently used goes first."""
+"""How many embeddings of each kind are kept."""
 LEAST_FACE = 32
 """The shorter side, in pixels, of what an adapter for faces is shown; smaller it shows nothing."""
 WHOLE, FACE = 0, 1
@@ -62,8 +61,7 @@ class Embeddings:
         self._find_face = find_face
         self._projections = pipeline.unet.encoder_hid_proj.image_projection_layers
         self.reads_faces = len(self._projections) > 1
-        self._texts: OrderedDict[Any, TextEmbedding] = OrderedDict()
-        self._references: OrderedDict[Any, ReferenceEmbedding] = OrderedDict()
+        self._texts, self._references = Kept(KEPT), Kept(KEPT)
         self._nothing: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def count_tokens(self, text: str) -> tuple[int, int]:
@@ -80,7 +78,7 @@ class Embeddings:
             states, _, pooled, _ = self._pipeline.encode_prompt(text, do_classifier_free_guidance=False)
             return TextEmbedding(states, pooled)
 
-        return _keep(self._texts, text, encode)
+        return self._texts.get(text, encode)
 
     def encode_negative(self, text: str) -> TextEmbedding:
         """The embedding of a negative prompt; zeros for an empty one where the model wants that."""
@@ -90,25 +88,26 @@ class Embeddings:
         return TextEmbedding(torch.zeros_like(embedding.states), torch.zeros_like(embedding.pooled))
 
     @torch.no_grad()
-    def encode_reference(self, picture: Image.Image) -> ReferenceEmbedding:
-        """The embedding of a reference picture, RGB of any proportions."""
+    def encode_reference(self, picture: Image.Image, is_face: bool = False) -> ReferenceEmbedding:
+        """The embedding of a reference picture, RGB of any proportions; with `is_face` all of it is taken
+        for a face, as long as it is kept."""
 
         def encode() -> ReferenceEmbedding:
             seen = self._look_at(picture)
             whole = self._read_states(WHOLE, seen)
-            face, shows_face = self._encode_face(picture) if self.reads_faces else (None, False)
+            face, shows_face = self._encode_face(picture, is_face) if self.reads_faces else (None, False)
             return ReferenceEmbedding(whole, face, shows_face, _find_identity(seen))
 
-        return _keep(self._references, _digest(picture), encode)
+        return self._references.get(digest_content(picture), encode)
 
     @torch.no_grad()
     def encode_identity(self, picture: Image.Image) -> torch.Tensor:
         """The image encoder's projected embedding of a picture, of unit length: (channels,)."""
         return _find_identity(self._pipeline.image_encoder(self._read_pixels(picture)))
 
-    def _encode_face(self, picture: Image.Image) -> tuple[AdapterInput, bool]:
+    def _encode_face(self, picture: Image.Image, is_face: bool) -> tuple[AdapterInput, bool]:
         """What is read of a face, and whether there is one; without, it is what is read of no picture."""
-        box = self._find_face(picture)
+        box = (0, 0, *picture.size) if is_face else self._find_face(picture)
         if box is None or min(box[2] - box[0], box[3] - box[1]) < LEAST_FACE:
             none = self._read_nothing(FACE)
             return AdapterInput(none, none), False
@@ -145,16 +144,3 @@ class Embeddings:
 def _find_identity(seen: Any) -> torch.Tensor:
     embedding = seen.image_embeds[0].float().cpu()
     return embedding / embedding.norm()
-
-
-def _digest(picture: Image.Image) -> tuple[tuple[int, int], bytes]:
-    return picture.size, hashlib.sha256(picture.tobytes()).digest()
-
-
-def _keep(kept: OrderedDict[Any, Any], key: Any, make: Callable[[], Any]) -> Any:
-    if key not in kept:
-        kept[key] = make()
-    kept.move_to_end(key)
-    while len(kept) > KEPT:
-        kept.popitem(last=False)
-    return kept[key]

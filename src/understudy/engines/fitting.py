@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy
 import torch
 from diffusers.hooks import apply_group_offloading
+from diffusers.hooks.layerwise_casting import DEFAULT_SKIP_MODULES_PATTERN
 from diffusers.models.attention_dispatch import _HUB_KERNELS_REGISTRY, AttentionBackendName
 from huggingface_hub import scan_cache_dir
 from huggingface_hub.errors import CacheNotFound
 from PIL import Image
 from torch.utils._triton import has_triton
 
+from ..pose.library import find_pose
+from ..pose.skeleton import fit_skeleton
 from ..settings import Settings
 from . import DrawRequest, Engine
 from .memory_profile import FULL, MemoryProfile, choose_memory_profile
@@ -30,6 +33,9 @@ AUTOENCODER = "vae"
 
 STORED = torch.float8_e4m3fn
 """What a quantised denoiser's weights are kept as; each layer's become 16 bits while it computes."""
+WHOLE = (*DEFAULT_SKIP_MODULES_PATTERN, "image_embeds")
+"""Names of layers that are kept in 16 bits: norms, and that of a plain IP-Adapter, which brings its input to
+the form that the layer is kept in."""
 TILE_SIDE = 512
 """Of a tile in pixels. The autoencoders' own tiles are as large as a whole picture."""
 
@@ -47,7 +53,8 @@ REPEATED = frozenset(
 compiling whole networks takes, and a ControlNet and an autoencoder have them too."""
 MOST_VARIANTS = 64
 """Of a block's program, one for each kind of arguments; past them a block runs uncompiled."""
-WARM_UP_SIDE = 1024
+WARM_UP_SIZE = 1024, 768
+"""Not square: a program that was made while two sides were equal may serve no others."""
 
 
 def measure_memory(settings: Settings, engine: str, device: str) -> MemoryProfile:
@@ -81,7 +88,7 @@ def fit_pipeline(pipeline: Any, device: str, memory: MemoryProfile) -> None:
         if on_gpu and name not in ENCODERS and _is_flat(part):
             part.to(memory_format=torch.channels_last)
         if name in DENOISER and memory.name == "quantised":
-            part.enable_layerwise_casting(storage_dtype=STORED, compute_dtype=part.dtype)
+            part.enable_layerwise_casting(STORED, part.dtype, WHOLE)
         if (name in DENOISER and "denoiser" in memory.waiting) or (
             name in ENCODERS and "encoders" in memory.waiting
         ):
@@ -96,8 +103,20 @@ def fit_pipeline(pipeline: Any, device: str, memory: MemoryProfile) -> None:
         _choose_attention(pipeline.transformer, device)
 
 
-def compile_engine(engine: Engine, pipeline: Any, settings: Settings, memory: MemoryProfile) -> None:
-    """Compile the blocks of an engine's fitted pipeline where that is wanted and wise, and warm it up.
+def make_blank_references() -> list[Image.Image]:
+    """One picture to warm up with, which shows nothing."""
+    return [Image.new("RGB", WARM_UP_SIZE, "white")]
+
+
+def compile_engine(
+    engine: Engine,
+    pipeline: Any,
+    settings: Settings,
+    memory: MemoryProfile,
+    make_references: Callable[[], Sequence[Image.Image]] = make_blank_references,
+) -> None:
+    """Compile the blocks of an engine's fitted pipeline where that is wanted and wise, and warm it up with
+    a reference of each kind.
 
     The programs are kept in the data folder, so that the next start finds them.
     """
@@ -111,7 +130,7 @@ def compile_engine(engine: Engine, pipeline: Any, settings: Settings, memory: Me
     torch._dynamo.config.suppress_errors = True
     torch._dynamo.config.recompile_limit = MOST_VARIANTS
     compile_blocks(pipeline)
-    warm_up(engine)
+    warm_up(engine, make_references())
 
 
 def compile_blocks(pipeline: Any, backend: str = "inductor") -> int:
@@ -129,27 +148,34 @@ def compile_blocks(pipeline: Any, backend: str = "inductor") -> int:
     return len(blocks)
 
 
-def warm_up(engine: Engine) -> None:
+def warm_up(engine: Engine, references: Sequence[Image.Image]) -> None:
     """Draw every kind of request, so that none waits for what happens but once.
 
-    A program is for one picture or for several, for one reference or for several: guidance doubles the
-    pictures that a network sees. Always in this order, so that programs and bytes are the same after
-    each start.
+    A program is for one picture or for several, for one reference or for several, with or without a face:
+    guidance doubles the pictures that a network sees. Always in this order, so that programs and bytes are
+    the same after each start.
     """
-    reference = Image.new("RGB", (WARM_UP_SIDE, WARM_UP_SIDE), "white")
-    usual = DrawRequest(
-        prompt="a person",
-        references=[reference],
-        width=WARM_UP_SIDE,
-        height=WARM_UP_SIDE,
-        seed=0,
-        steps=2,
-        skeleton=numpy.zeros((18, 3)),
-    )
-    other = replace(usual, width=WARM_UP_SIDE // 2, references=[reference] * 2, guidance_scale=1.0)
-    batches = [[usual], [other], [usual] * engine.batch_size]
-    for requests in batches if engine.batch_size > 1 else batches[:2]:
-        engine.draw(requests, lambda *step: True)
+    width, height = WARM_UP_SIZE
+    for reference in references:
+        usual = DrawRequest(
+            prompt="a person",
+            references=[reference],
+            width=width,
+            height=height,
+            seed=0,
+            steps=2,
+            skeleton=fit_skeleton(find_pose("stand").keypoints, width, height),
+        )
+        kinds = [
+            replace(usual, references=[reference] * count, guidance_scale=guidance_scale)
+            for count in (1, 2)
+            for guidance_scale in (usual.guidance_scale, 1.0)
+        ]
+        batches = [[kind] for kind in kinds]
+        if engine.batch_size > 1:
+            batches.append([usual] * engine.batch_size)
+        for requests in batches:
+            engine.draw(requests, lambda *step: True)
 
 
 def _is_flat(part: torch.nn.Module) -> bool:

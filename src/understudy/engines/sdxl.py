@@ -31,7 +31,14 @@ from .detector import PoseDetector, is_detector_installed
 from .device import choose_device, count_cores, prepare_torch, torch_for_drawing
 from .embeddings import Embeddings
 from .face_pass import FacePass
-from .fitting import choose_first_place, compile_engine, fit_pipeline, measure_memory
+from .fitting import (
+    WARM_UP_SIZE,
+    choose_first_place,
+    compile_engine,
+    fit_pipeline,
+    make_blank_references,
+    measure_memory,
+)
 from .idle import warn_of_idle_parameters, warn_of_long_text, warn_of_step_count
 from .likeness import score_likeness
 from .loading import loading
@@ -81,7 +88,7 @@ def load_sdxl(settings: Settings, checkpoint: Checkpoint | None = None) -> SdxlE
         settings.sdxl_face_pass,
     )
     if not profile.small_networks:
-        compile_engine(engine, pipeline, settings, memory)
+        compile_engine(engine, pipeline, settings, memory, engine.make_references)
     return engine
 
 
@@ -149,6 +156,16 @@ class SdxlEngine:
             drawn = self._embeddings.encode_identity(picture)
         mean = functional.normalize(torch.stack(known).mean(dim=0), dim=0)
         return score_likeness(mean, drawn, self._profile.likeness_floor)
+
+    def make_references(self) -> list[Image.Image]:
+        """Pictures to warm up with: one that shows nothing and, where faces are read, one that counts as
+        a face."""
+        references = make_blank_references()
+        if self._embeddings.reads_faces:
+            face = Image.new("RGB", WARM_UP_SIZE, "black")
+            self._embeddings.encode_reference(face, is_face=True)
+            references.append(face)
+        return references
 
     def _draw_alike(self, requests: Sequence[DrawRequest], watch: Watch) -> list[DrawResult | None]:
         """Draw requests whose references show the same number of faces."""

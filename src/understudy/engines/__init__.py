@@ -109,10 +109,14 @@ def load_engine(settings: Settings) -> Engine:
     weights = [part.place for part in list_parts(settings, settings.engine)]
     if refusal := explain_unaccepted(settings.engine, weights, settings.accepted):
         raise EngineError(refusal, code="licence_not_accepted")
-    # Both are read when the libraries are loaded. Threads that wait by spinning make a drawing
+    # All are read when the libraries are loaded. Threads that wait by spinning make a drawing
     # several times slower as soon as anything else runs on the same cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    if not {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"} & os.environ.keys():
+        # Weights that wait beside a GPU would each take the next power of two of the machine's memory
+        # (github.com/pytorch/pytorch/issues/150517): for most nearly twice as much as they need.
+        os.environ["PYTORCH_ALLOC_CONF"] = "pinned_max_round_threshold_mb:1"
     if settings.engine == "null":
         from .null import NullEngine
 

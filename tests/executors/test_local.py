@@ -244,6 +244,18 @@ async def test_an_engine_that_loads_for_too_long_is_given_up(start):
     assert "UNDERSTUDY_WORKER_START_SECONDS" in caught.value.message
 
 
+async def test_a_worker_that_dies_of_a_load_is_told_as_that(start):
+    executor = await start(engines="toon")
+    await run(executor, [make_task()])
+    async with aclosing(executor.run(make_run([make_task(engine="toon")]))) as messages:
+        assert isinstance(await anext(messages), Starting)
+        os.kill(worker_ids().pop(), signal.SIGKILL)
+        with pytest.raises(WorkerLost) as caught:
+            await anext(messages)
+    assert caught.value.code == "engine_load_failed"
+    assert any(isinstance(message, Drawn) for message in await run(executor, [make_task()]))
+
+
 async def test_a_run_goes_to_the_worker_that_has_its_engine(start):
     executor = await start(devices=2, engines="flux2-klein", **UNACCEPTED)
     await asyncio.gather(*(run(executor, [make_task(str(number))]) for number in range(2)))

@@ -319,10 +319,7 @@ class _Worker:
             case LoadFailed():
                 raise WorkerLost(message.message, message.code)
             case _:
-                raise WorkerLost(
-                    "The worker ended while it loaded the engine; the service's log says more.",
-                    "engine_load_failed",
-                )
+                raise _tell_death_in_load()
 
     async def _send(self, message: ToWorker) -> None:
         process = self._process
@@ -347,6 +344,8 @@ class _Worker:
             if self._loading is not None:
                 raise _tell_slow_load() from None
             raise WorkerLost("The worker hung and was replaced.", "worker_hung") from None
+        if message is None and self._loading is not None:
+            raise _tell_death_in_load()
         if message is None or isinstance(message, LoadFailed):
             raise WorkerLost("The worker died.")
         if isinstance(message, Drawn) or (isinstance(message, Step) and message.step > 0):
@@ -368,6 +367,12 @@ class _Worker:
 def _tell_slow_load() -> WorkerLost:
     return WorkerLost(
         "The engine did not load in time; see UNDERSTUDY_WORKER_START_SECONDS.", "engine_load_failed"
+    )
+
+
+def _tell_death_in_load() -> WorkerLost:
+    return WorkerLost(
+        "The worker ended while it loaded the engine; the service's log says more.", "engine_load_failed"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -31,6 +32,8 @@ def out_of_memory_explained() -> Iterator[None]:
         if not ran_out:
             raise
         logger.warning("out of memory while drawing")
+        # What they were working on would be held by the error, and the next attempt would find no more room.
+        traceback.clear_frames(error.__traceback__)
     else:
         return
     if torch.cuda.is_available():

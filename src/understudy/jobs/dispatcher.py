@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 from sqlalchemy.exc import DBAPIError
 
 from ..blobs import BlobStore
-from ..content_policy import ContentBlocked, PromptPolicy
+from ..content_policy import PromptPolicy
 from ..errors import NotFound, ServiceError, UnderstudyError
 from ..executors import Executor, RunMessage, WorkerLost
 from ..executors.messages import Drawn, Run, Starting, Step, TaskFailed
@@ -34,7 +34,6 @@ from .claims import Claims
 from .files import FileStore, delete_rowless
 from .held import HeldJob
 from .inputs import InputReader, must_fetch
-from .job import Job, list_files
 from .store import Store
 
 log = logging.getLogger(__name__)
@@ -348,13 +347,9 @@ class Dispatcher:
         try:
             if held.lost:
                 await self._let_go(held)
-            elif held.failure is not None:
-                await self._fail(
-                    held,
-                    code=held.failure.code,
-                    error=held.failure.message,
-                    refused=_list_refused(held.job, held.failure),
-                )
+            elif (failure := held.failure) is not None:
+                refused = held.list_refused()
+                await self._fail(held, code=failure.code, error=failure.message, refused=refused)
             else:
                 await self._complete(held)
         except (OSError, DBAPIError):
@@ -494,13 +489,6 @@ class Dispatcher:
         self._side_work.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("progress_not_written", exc_info=error)
-
-
-def _list_refused(job: Job, failure: TaskFailed) -> list[str]:
-    """The files in the parameter whose picture is blocked."""
-    if failure.code != ContentBlocked.default_code or failure.field not in job.inputs:
-        return []
-    return list_files(job.inputs[failure.field])
 
 
 def _log_end(held: HeldJob, status: str, **facts: Any) -> None:

@@ -7,9 +7,10 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..content_policy import ContentBlocked
 from ..executors.messages import Drawn, Task, TaskFailed
 from .files import StoredFile
-from .job import Job
+from .job import Job, list_files
 
 
 @dataclass(eq=False)
@@ -103,6 +104,13 @@ class HeldJob:
     def list_images(self) -> list[dict[str, Any]]:
         """The pictures as the completed job's row tells them: their previews end with it."""
         return [{name: value for name, value in image.items() if name != "preview"} for image in self.images]
+
+    def list_refused(self) -> list[str]:
+        """The files in the parameter whose picture is blocked, where one is."""
+        failure, inputs = self.failure, self.job.inputs
+        if failure is None or failure.code != ContentBlocked.default_code or failure.field not in inputs:
+            return []
+        return list_files(inputs[failure.field])
 
     async def settle(self) -> None:
         """Wait until what is being written of its pictures is written, or is known not to be."""

@@ -233,6 +233,20 @@ async def test_a_worker_starts_though_its_first_engine_cannot_be_loaded(start):
     assert any(isinstance(message, Drawn) for message in await run(executor, [make_task(engine="null")]))
 
 
+async def test_an_engine_that_cannot_be_loaded_is_no_failure_of_a_worker_that_may_have_another(start):
+    executor = await start(engine="null", engines="flux2-klein", worker_idle_seconds=1000, **UNACCEPTED)
+    for engines in (["null", "flux2-klein"], ["flux2-klein"]):
+        (worker,) = executor._workers
+        worker._settings = worker._settings.model_copy(
+            update={"engine": engines[0], "engines": ",".join(engines[1:])}
+        )
+        with pytest.raises(WorkerLost) as caught:
+            await run(executor, [make_task(engine="flux2-klein")])
+        assert caught.value.code == "licence_not_accepted"
+        failure = executor.describe_workers()[0].failure
+        assert failure == (None if "null" in engines else caught.value.message)
+
+
 async def test_an_engine_that_loads_for_too_long_is_given_up(start):
     executor = await start(engines="toon")
     await run(executor, [make_task()])

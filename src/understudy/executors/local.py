@@ -142,7 +142,8 @@ class _Worker:
         self._keeps_until = 0.0
         self.batch_sizes: dict[str, int] = {}
         """By engine, as it was when it was last loaded."""
-        self._failure: str | None = None
+        # By engine, since the last start that succeeded: whoever cannot load one may still load another.
+        self._failures: dict[str, str] = {}
         self._starting = asyncio.Lock()
         self._task_ids: set[str] = set()
         self._slowest_seconds: dict[str, float] = {}
@@ -176,8 +177,14 @@ class _Worker:
             version=ready.version if ready else None,
             resident=list(self._resident),
             loading=self._loading,
-            failure=self._failure,
+            failure=self._tell_failure(),
         )
+
+    def _tell_failure(self) -> str | None:
+        """Why the child cannot be started with any engine; None where one has not been tried."""
+        if self._failures.keys() >= set(self._settings.served_engines):
+            return next(iter(self._failures.values()))
+        return None
 
     async def warm_up(self) -> None:
         """Start the child ahead of its first run, with the first engine that can be loaded.
@@ -263,6 +270,7 @@ class _Worker:
 
     def _take_ready(self, ready: Ready) -> None:
         self._ready, self._resident, self._loading = ready, ready.resident, None
+        self._failures.clear()
         self._keeps_until = time.monotonic() + ready.load_seconds
         self.batch_sizes[ready.engine] = ready.batch_size
         # It may compile before its first step.
@@ -273,15 +281,16 @@ class _Worker:
             if self._is_warm():
                 return
             await self.stop(kill=True)
-            self._failure = None
+            self._failures.pop(engine, None)
             try:
                 await self._start(engine)
             except WorkerLost as error:
-                self._failure = error.message
+                self._failures[engine] = error.message
                 await self.stop(kill=True)
                 raise
             except OSError as error:
-                self._failure = f"The worker's process cannot be started ({error.strerror})."
+                message = f"The worker's process cannot be started ({error.strerror})."
+                self._failures = dict.fromkeys(self._settings.served_engines, message)
                 await self.stop(kill=True)
                 raise
             except BaseException:

@@ -117,7 +117,9 @@ def test_a_parameter_acts_or_is_said_to_be_idle(subject, draw, own, short, name)
         assert [warning.split()[0] for warning in changed.warnings] == [name]
     else:
         assert changed.picture.tobytes() != own.picture.tobytes()
-        assert changed.warnings == []
+        # Without a pose the embedded engine takes its usual one, and says so.
+        takes_usual_pose = name == "skeleton" and subject.engine.name == "toon"
+        assert len(changed.warnings) == takes_usual_pose
 
 
 def test_the_largest_seed_is_another_picture(draw, own, short):

@@ -5,12 +5,15 @@ What it has in common with every engine is in test_conformance.py.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy
 import pytest
 import torch
 from PIL import Image
 
 from understudy.engines import load_engine
+from understudy.pose import find_pose, fit_skeleton
 from understudy.settings import Settings
 
 from .conftest import measure_psnr
@@ -88,9 +91,17 @@ def test_the_reference_gives_the_colours(toon, request_of, reference):
     assert redness(own.picture) > redness(other.picture) + 10
 
 
-def test_it_draws_without_a_pose(toon, request_of):
-    free = draw_one(toon, request_of(posed=False), go_on).picture
-    assert mean_difference(free, draw_one(toon, request_of(), go_on).picture) > 1
+@pytest.mark.parametrize(
+    ("prompt", "pose"), [("young man", "stand"), ("young man, running in a park", "run")], ids=str
+)
+def test_without_a_pose_it_takes_that_of_the_prompt_or_stands(toon, request_of, prompt, pose):
+    free = draw_one(toon, request_of(prompt=prompt, posed=False, steps=2), go_on)
+    posed = request_of(prompt=prompt, steps=2)
+    skeleton = fit_skeleton(find_pose(pose).keypoints, posed.width, posed.height)
+    named = draw_one(toon, replace(posed, skeleton=skeleton), go_on)
+    assert free.picture.tobytes() == named.picture.tobytes()
+    assert [warning for warning in free.warnings if pose in warning]
+    assert not named.warnings
 
 
 def test_steps_are_counted_and_sometimes_shown(toon, request_of):

@@ -7,6 +7,7 @@ import pytest
 
 from understudy.errors import InvalidRequest
 from understudy.pose import draw_pose_thumbnail, find_pose, list_poses
+from understudy.pose.library import find_told_pose
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,6 +33,21 @@ def test_no_two_poses_are_alike():
 @pytest.mark.parametrize("name", ["hands_on_hips", "Hands-On-Hips", "hands on hips", "  HANDS_on hips "])
 def test_a_name_may_be_written_in_several_ways(name):
     assert find_pose(name).name == "hands_on_hips"
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("young man RUNNING, red shirt", "run"),
+        ("a girl (waving) and then sitting", "wave"),
+        ("somebody lying on the floor", "lie"),
+        ("wearing a run-down hat, in the morning", None),
+        ("", None),
+    ],
+)
+def test_what_a_text_says_somebody_does_is_a_pose(text, name):
+    pose = find_told_pose(text)
+    assert (pose and pose.name) == name
 
 
 def test_an_unknown_name_is_told_what_is_near():

@@ -222,7 +222,8 @@ class Evaluation:
             seed=choose_candidate_seed(case.number, candidate),
             steps=condition.steps,
             guidance_scale=condition.guidance_scale,
-            skeleton=self.material.truth.skeletons[index] if condition.posed else None,
+            # Nothing to be seen is no pose at all; without a skeleton the engine takes its usual one.
+            skeleton=self.material.truth.skeletons[index] if condition.posed else numpy.zeros((18, 3)),
         )
 
     def _draw(self, requests: Iterator[DrawRequest]) -> Iterator[Image.Image]:

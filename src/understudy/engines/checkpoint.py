@@ -56,7 +56,8 @@ class Profile:
     ControlNet was trained on.
     `told_size` is the size that the UNet is always told it draws at (the canvas's own when None).
     `empty_skeleton` says that it learned "no pose" as a black skeleton picture; otherwise the
-    ControlNet is left out. `likeness_floor` is the cosine at which likeness is 0.
+    ControlNet is left out. `usual_pose` is the named pose of who is asked for without one, None where the
+    model draws well without. `likeness_floor` is the cosine at which likeness is 0.
     `ip_scale` is the strength of the reference when none is asked for, and an adapter for its face has
     `face_share` of the reference's. `preset` tells which parameters act.
     `small_networks` says that on a CPU their forwards are replayed (`replay.py`), and
@@ -73,6 +74,7 @@ class Profile:
     pose_scale: float
     told_size: tuple[int, int] | None
     empty_skeleton: bool
+    usual_pose: str | None
     half_precision: bool
     likeness_floor: float
     small_networks: bool
@@ -143,6 +145,7 @@ def describe_toon(folder: Path, version: str) -> Checkpoint:
             pose_scale=1.0,
             told_size=(128, 128),
             empty_skeleton=True,
+            usual_pose="stand",
             half_precision=False,
             likeness_floor=floor,
             small_networks=True,
@@ -169,6 +172,7 @@ def _sdxl_checkpoint(settings: Settings) -> Checkpoint:
             pose_scale=1.0,
             told_size=None,
             empty_skeleton=False,
+            usual_pose=None,
             half_precision=True,
             likeness_floor=0.0,
             small_networks=False,

@@ -47,6 +47,7 @@ from .passes import Pass
 from .pose_finder import PoseFinder
 from .preview import Previewer, sketch_latents
 from .replay import ReplayedForward
+from .usual_pose import take_usual_pose
 from .watch import AllCancelled, Watch
 
 MOST_TOGETHER = 4
@@ -138,12 +139,15 @@ class SdxlEngine:
         Raises:
             EngineError: the memory does not suffice (`out_of_memory`).
         """
+        posed = [take_usual_pose(request, self._profile.usual_pose) for request in requests]
+        requests = [request for request, _ in posed]
         results: list[DrawResult | None] = [None] * len(requests)
         with out_of_memory_explained(), torch_for_drawing(self._threads):
             for places in self._conditions.group_alike(requests):
                 drawn = self._draw_alike([requests[place] for place in places], Watch(places, on_step))
                 for place, result in zip(places, drawn, strict=True):
-                    results[place] = result
+                    if result is not None:
+                        results[place] = replace(result, warnings=[*result.warnings, *posed[place][1]])
         return results
 
     def score_likeness(self, references: Sequence[Image.Image], picture: Image.Image) -> float | None:

@@ -58,6 +58,16 @@ def find_pose(name: str) -> NamedPose:
     )
 
 
+def find_told_pose(text: str) -> NamedPose | None:
+    """The first pose that a text says somebody is doing, in English: "a man running" is `run`.
+
+    Only the form in -ing of a name of one word is known; None where there is none.
+    """
+    told = _list_doings()
+    words = (word.strip(".,:;!?()\"'") for word in text.casefold().split())
+    return next((told[word] for word in words if word in told), None)
+
+
 def draw_pose_thumbnail(pose: NamedPose, size: int = 128) -> Image.Image:
     """A small square picture of a pose, `size` pixels: the skeleton on a grey figure."""
     keypoints = fit_skeleton(pose.keypoints, size, size)
@@ -78,6 +88,17 @@ def _draw_figure(keypoints: Skeleton, size: int) -> np.ndarray:
     if head is not None:
         draw_disc(canvas, np.array(head[:2]), 0.86 * head[2], grey)
     return np.rint(canvas).astype(np.uint8)
+
+
+@cache
+def _list_doings() -> dict[str, NamedPose]:
+    """Poses by what doing them is called: `sit` by sitting, `wave` by waving, `jump` by jumping."""
+    doings = {}
+    for name, pose in _load_poses().items():
+        if name.isalpha():
+            stem = f"{name[:-2]}y" if name.endswith("ie") else name.removesuffix("e")
+            doings |= {f"{stem}ing": pose, f"{name}{name[-1]}ing": pose}
+    return doings
 
 
 @cache

@@ -78,6 +78,7 @@ def test_a_killed_download_goes_on_where_it_was(hub, understudy, tmp_path):
     assert len(hub.requests) == asked, "what is whole is not asked for again"
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_it_and_keeps_what_came(hub, understudy, tmp_path):
     hub.stalls["model.safetensors"] = 2 * PIECE_BYTES
     other = random.Random(2).randbytes(PIECE_BYTES // 2)

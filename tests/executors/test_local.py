@@ -148,6 +148,7 @@ async def test_cancel_stops_between_two_steps_and_keeps_the_worker(start):
     assert worker_ids() == before
 
 
+@pytest.mark.slow
 async def test_a_run_that_nobody_reads_to_its_end_takes_the_worker_down(start):
     executor = await start(engine="toon")
     messages = executor.run(make_run([make_task(steps=70)]))

@@ -51,6 +51,7 @@ async def test_a_job_whose_model_was_taken_away_ends(bench):
     assert drawn.status == "COMPLETED"
 
 
+@pytest.mark.slow
 async def test_an_engine_is_kept_for_a_while_and_no_job_waits_for_longer(tmp_path):
     """A stream of jobs of the loaded engine, and one of another account, whose turn it is, for another."""
     async with open_bench(tmp_path, engine="toon", engines="null") as bench:

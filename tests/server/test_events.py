@@ -6,6 +6,7 @@ import base64
 import io
 import json
 
+import pytest
 from PIL import Image
 
 from picture_host import serve_picture
@@ -110,6 +111,7 @@ def test_an_event_id_that_is_none_of_ours_is_ignored(http, body):
         assert events[-1][1]["status"] == "COMPLETED"
 
 
+@pytest.mark.slow
 def test_a_waiting_listener_sees_its_job_move_up(toon_service, body):
     with open_client(toon_service) as http:
         # A batch is drawn and one more kept ready: only those after them have a place to move up from.

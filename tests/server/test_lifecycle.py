@@ -91,6 +91,7 @@ def test_a_killed_worker_costs_an_attempt_and_no_job(toon_service, body):
         assert wait_for_end(http, request_id).json()["metrics"]["retry_count"] == 1
 
 
+@pytest.mark.slow
 def test_a_poison_job_ends_failed(toon_service, body):
     with open_client(toon_service) as http:
         request_id = submit(http, body, steps=70)
@@ -112,6 +113,7 @@ def test_a_poison_job_ends_failed(toon_service, body):
         assert wait_for_end(http, submit(http, body, steps=1)).json()["status"] == "COMPLETED"
 
 
+@pytest.mark.slow
 def test_a_killed_service_loses_nothing_and_leaks_nothing(start_service, body):
     service = start_service(engine="toon")
     with open_client(service) as http:
@@ -132,6 +134,7 @@ def test_a_killed_service_loses_nothing_and_leaks_nothing(start_service, body):
     service.stop()
 
 
+@pytest.mark.slow
 def test_a_stop_finishes_what_runs_and_keeps_what_waits(start_service, body):
     service = start_service(engine="toon", shutdown_grace_seconds=30)
     with open_client(service) as http:
@@ -293,6 +296,7 @@ def test_no_key_is_kept_in_the_data_folder(service):
             assert service.key.encode() not in path.read_bytes()
 
 
+@pytest.mark.slow
 def test_one_client_s_crowd_does_not_hold_up_another(start_service, body):
     service = start_service(engine="toon")
     with open_client(service) as crowd, open_client(service, make_key(service, "lone")) as lone:
@@ -327,6 +331,7 @@ def test_health_and_meters(http):
         assert name in meters
 
 
+@pytest.mark.slow
 def test_an_engine_that_cannot_load_is_told(start_service, body, tmp_path):
     service = start_service(engine="sdxl", **dict.fromkeys(EVERY_PART, tmp_path))
     with open_client(service) as http:
@@ -338,6 +343,7 @@ def test_an_engine_that_cannot_load_is_told(start_service, body, tmp_path):
     service.stop()
 
 
+@pytest.mark.slow
 def test_an_idle_worker_is_unloaded_and_the_cold_start_is_told(start_service, body):
     service = start_service(engine="toon", worker_idle_seconds=0.5)
     with open_client(service) as http:

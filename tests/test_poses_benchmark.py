@@ -14,7 +14,7 @@ from understudy.pose.drawing import draw_disc
 from understudy.pose.skeleton import visible_keypoints
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "benchmarks"))
-from poses import CASES, Mark, mark
+from poses import CASES, Mark, find_detectors, mark
 
 
 def test_there_are_twenty_and_each_is_somebody_else():
@@ -49,3 +49,13 @@ def test_a_detector_s_mark():
     assert mark(PoseDetector(tell(far)), drawn) == Mark(0.0, 1.0)
     nobody = mark(PoseDetector(tell(numpy.zeros((18, 3)))), drawn)
     assert nobody == Mark(0.0, float((~visible_keypoints(truth)).mean()))
+
+
+def test_the_embedded_model_s_detector_finds_most_of_the_joints():
+    detector = find_detectors()["toon"]
+    marks = [mark(detector, case.make()) for case in CASES]
+    assert numpy.mean([one.pck for one in marks]) > 0.55
+    assert numpy.mean([one.presences for one in marks]) > 0.95
+    # Of somebody else's drawing little is right.
+    others = [(CASES[(number + 1) % 20].make()[0], case.make()[1]) for number, case in enumerate(CASES)]
+    assert numpy.mean([mark(detector, drawn).pck for drawn in others]) < 0.3

@@ -26,7 +26,16 @@ from pathlib import Path
 import psutil
 import pytest
 from clients import PUBLIC_URL, Client, Ledger, serve_slowly
-from witness import Scene, find_children, find_crash_faults, find_faults, freeze, look, wait_for_no_process
+from witness import (
+    Scene,
+    find_children,
+    find_crash_faults,
+    find_faults,
+    freeze,
+    is_ignored,
+    look,
+    wait_for_no_process,
+)
 
 from receiver import Answer, receive
 from running_service import RunningService
@@ -187,7 +196,9 @@ class Reaper:
                     child.kill()
             case "worker hung":
                 for child in find_children(process, WORKER):
-                    child.send_signal(signal.SIGSTOP)
+                    # One that starts does not know yet that it is to die with its service.
+                    if is_ignored(child, signal.SIGINT):
+                        child.send_signal(signal.SIGSTOP)
             case "disk full":
                 process.rlimit(psutil.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
                 return self.make_room

@@ -117,6 +117,16 @@ def find_children(process: psutil.Process, module: str) -> list[psutil.Process]:
     return found
 
 
+def is_ignored(process: psutil.Process, number: signal.Signals) -> bool:
+    """Whether a process ignores a signal (Linux); False when it is gone."""
+    try:
+        status = Path(f"/proc/{process.pid}/status").read_text()
+    except OSError:
+        return False
+    (mask,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigIgn:"))
+    return bool(int(mask, 16) >> (number - 1) & 1)
+
+
 def find_marked(mark: str) -> Iterator[psutil.Process]:
     """Every living process that was started by a service with this mark on its Python path."""
     for process in psutil.process_iter():

@@ -54,7 +54,8 @@ class Api(FastAPI):
         models = self._catalog.list_models()
         slugs = [parameter for parameter in operation.get("parameters", []) if parameter["name"] == "slug"]
         for parameter in slugs:
-            parameter["schema"]["enum"] = [model.slug for model in models]
+            # Not an enum: a slug that is none of them is answered too, with those there are.
+            parameter["schema"]["examples"] = [model.slug for model in models]
         if slugs and "requestBody" in operation:
             # A copy, for the route has it too.
             operation["requestBody"] = deepcopy(operation["requestBody"])

@@ -69,6 +69,26 @@ async def test_a_job_goes_from_queued_to_completed(store, files, key, submit):
     assert (await files.find("a.png")).job_id == ended.id
 
 
+@pytest.mark.parametrize("told", ["step", "images"])
+async def test_a_job_whose_progress_is_told_is_running(store, key, submit, told):
+    job = await submit(key)
+    held = await claim(store, LEASE)
+    if told == "step":
+        assert await store.record_step(held, 4, started_at=50.0)
+    else:
+        assert await store.record_images(
+            held,
+            [{"step": 4}],
+            step=4,
+            inference_seconds=0.0,
+            warnings=[],
+            files=[],
+            started_at=50.0,
+        )
+    now = await store.get(job.id)
+    assert (now.status, now.stage, now.step, now.started_at) == ("PROCESSING", "drawing", 4, 50.0)
+
+
 async def test_one_key_is_served_in_order(store, key, submit):
     jobs = [await submit(key) for _ in range(5)]
     claimed = [await claim(store, LEASE) for _ in range(5)]

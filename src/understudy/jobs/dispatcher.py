@@ -310,7 +310,7 @@ class Dispatcher:
             self._record_images(held)
         elif held.step > 0:
             preview, held.preview = held.preview, None
-            self._do_beside(self._store.record_step(held.job, held.step, preview))
+            self._do_beside(self._store.record_step(held.job, held.step, preview, held.started_at))
         else:
             return
         held.progress_at = now
@@ -334,6 +334,7 @@ class Dispatcher:
                 warnings=held.warnings,
                 files=files,
                 preview=preview,
+                started_at=held.started_at,
             ):
                 self._lose_running(held)
                 return

@@ -159,7 +159,8 @@ begin = _changed.values(
     status="PROCESSING", stage="drawing", started_at=func.coalesce(jobs.c.started_at, bindparam("started"))
 )
 set_stage = _changed.values(stage=bindparam("new_stage"))
-set_step = _changed.values(step=bindparam("new_step"))
+# Whoever tells how far a job is tells that it runs: a picture that is there is never one of a QUEUED job.
+set_step = begin.values(step=bindparam("new_step"))
 set_preview = set_step.values(preview=bindparam("new_preview"))
 set_images = set_step.values(
     images=bindparam("new_images", type_=JSON),

@@ -279,11 +279,14 @@ class Store:
         """Say what a job is at (`fetching`, `loading`, ...). False when the lease is lost."""
         return await self._change(job, statements.set_stage, new_stage=stage)
 
-    async def record_step(self, job: Job, step: int, preview: bytes | None = None) -> bool:
-        """Say how many denoising steps are done. False when the lease is lost."""
+    async def record_step(
+        self, job: Job, step: int, preview: bytes | None = None, started_at: float | None = None
+    ) -> bool:
+        """Say how many denoising steps of a job that runs are done. False when the lease is lost."""
+        values = {"new_step": step, "started": started_at or time.time()}
         if preview is None:
-            return await self._change(job, statements.set_step, new_step=step)
-        return await self._change(job, statements.set_preview, new_step=step, new_preview=preview)
+            return await self._change(job, statements.set_step, **values)
+        return await self._change(job, statements.set_preview, **values, new_preview=preview)
 
     async def record_images(
         self,
@@ -295,8 +298,9 @@ class Store:
         warnings: Sequence[str],
         files: Sequence[StoredFile],
         preview: bytes | None = None,
+        started_at: float | None = None,
     ) -> bool:
-        """Say how far each of several pictures is. False when the lease is lost.
+        """Say how far each of several pictures of a job that runs is. False when the lease is lost.
 
         Those that are drawn come with their new `files` and all that they cost and warned of so far:
         whoever holds the job next need not draw them again.
@@ -308,6 +312,7 @@ class Store:
             "new_inference_seconds": inference_seconds,
             "new_warnings": [*job.warnings, *warnings],
             "new_preview": preview,
+            "started": started_at or time.time(),
         }
 
         def write(connection: Connection) -> bool:

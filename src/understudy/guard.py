@@ -173,13 +173,14 @@ def parse_url(text: str, base: httpx2.URL | None = None) -> httpx2.URL:
     """
     try:
         url = base.join(text) if base is not None else httpx2.URL(text)
+        host = url.raw_host.decode("ascii")
     except (httpx2.InvalidURL, UnicodeError, ValueError):
         raise BadUrl("its URL is malformed") from None
     if url.scheme not in ("http", "https"):
         raise BadUrl("its URL is neither http nor https")
     if url.userinfo:
         raise BadUrl("its URL holds a user name or a password")
-    if not _is_host(url.raw_host.decode("ascii")) or not _is_port(url.port):
+    if not _is_host(host) or not _is_port(url.port):
         raise BadUrl("its URL has no proper host")
     return url
 

@@ -82,6 +82,18 @@ def test_a_target_is_the_same_however_it_is_written(url, target):
     assert name_target(url) == target
 
 
+async def test_a_job_ends_though_its_webhook_s_url_is_none(store, webhooks, key, end):
+    """Versions before this one let some in; the end, and what was held, must not hang on them."""
+    for url in (
+        *("http://example.org/\x01", "http://\u00ad/", "http://[v1.a]/", "ftp://example.org/"),
+        "http://[::1%25x]\u00ad]/",
+    ):
+        await end(key, url)
+        (newest, *_) = await webhooks.list(key.account_id, limit=1)
+        assert (newest.url, newest.target, newest.state) == (url, url, "pending")
+    assert {job.status for job in await store.list_history(key.account_id, limit=9)} == {"FAILED"}
+
+
 async def test_what_is_due_is_told_with_every_account_and_as_many_targets_as_may_be(
     webhooks, key, other_key, end
 ):

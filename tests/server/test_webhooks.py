@@ -203,7 +203,15 @@ def test_another_account_has_another_secret_and_sees_no_delivery(http, body, tel
             assert (answer.status_code, answer.json()["code"]) == (404, "delivery_not_found")
 
 
-@pytest.mark.parametrize("url", ["ftp://example.org/", "http://", "http://user:word@example.org/", "x", ""])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("ftp://example.org/", "http://", "http://user:word@example.org/", "x", ""),
+        # What one reader of URLs takes for one, and who sends it does not.
+        *("http://example.org/\x01", "http://\u00ad/", "http://[v1.a]/", "http://[::1]x/", "http://a^b/"),
+        "http://[::1%25x]\u00ad]/",
+    ],
+)
 def test_what_is_no_address_is_refused_at_once(http, body, url):
     answer = http.post(f"/v2/{SLUG}", json={**body, "webhook_url": url})
     assert (answer.status_code, answer.json()["field"]) == (400, "webhook_url")

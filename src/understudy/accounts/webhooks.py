@@ -266,10 +266,16 @@ def add_delivery(
 
 
 def name_target(url: str) -> str:
-    """The host and port of a URL, written as every other URL of the same writes them."""
-    parts = httpx2.URL(url)
-    port = parts.port or {"http": 80, "https": 443}[parts.scheme]
-    return f"{parts.raw_host.decode('ascii').removesuffix('.')}:{port}"[:300]
+    """The host and port of a URL, written as every other URL of the same writes them.
+
+    What is no URL stands for itself: a job ends whatever it names, and an attempt tells what is wrong.
+    """
+    try:
+        parts = httpx2.URL(url)
+        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+        return f"{parts.raw_host.decode('ascii').removesuffix('.')}:{port}"[:300]
+    except (httpx2.InvalidURL, ValueError, KeyError):
+        return url[:300]
 
 
 def forget_deliveries(connection: Connection, job_ids: Sequence[str]) -> None:

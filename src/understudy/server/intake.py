@@ -17,6 +17,7 @@ from fastapi import Request
 from ..accounts.idempotency import KEY_PATTERN, LONGEST_KEY, IdempotencyKey, make_key
 from ..accounts.keys import Key
 from ..errors import InvalidRequest, NotFound
+from ..guard import BadUrl, parse_url
 from ..jobs.characters import Character
 from ..jobs.files import StoredFile, delete_rowless, file_gone, too_many_pictures
 from ..parameters import CHARACTER_PREFIX, PICTURE_FIELDS, Parameters, parse_parameters
@@ -77,6 +78,7 @@ async def read_request(
     attachments = _take_attachments(raw)
     parameters, warnings = parse_parameters(raw)
     _check_pose_names(parameters)
+    _check_webhook(parameters)
     intake = Intake(parameters, warnings)
     sources = _parse_pictures(parameters, attachments)
     if IDEMPOTENCY_KEY in request.headers:
@@ -198,6 +200,20 @@ def _check_pose_names(parameters: Parameters) -> None:
             except InvalidRequest as error:
                 error.field = "pose" if parameters.poses is None else "poses"
                 raise
+
+
+def _check_webhook(parameters: Parameters) -> None:
+    """Refuse a webhook's URL that could never be asked: its job would have nobody to tell."""
+    if parameters.webhook_url is None:
+        return
+    try:
+        parse_url(parameters.webhook_url)
+    except BadUrl as error:
+        raise InvalidRequest(
+            f"The parameter webhook_url is not valid: {error.reason}.",
+            code="invalid_parameter",
+            field="webhook_url",
+        ) from None
 
 
 def _parse_pictures(

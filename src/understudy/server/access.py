@@ -81,12 +81,6 @@ async def check_key(request: Request) -> Key:
     return key
 
 
-async def is_good(secret: str, service: Service) -> bool:
-    """Whether a key that was let in may stay."""
-    key = await service.keys.find(secret)
-    return key is not None and not key.account_disabled
-
-
 def check_scope(key: Key, scope: str) -> None:
     """Return where a key has a scope.
 

@@ -35,13 +35,11 @@ from .bodies import FailedBody, JsonAnswer, SubmitBody, base_url, failed_body, r
 from .failures import describe_errors
 from .fields import JSON_PARAMETERS
 from .intake import IDEMPOTENCY_KEY, forget_files, read_request
+from .key_watch import KEY_SECONDS
 from .routes import DirectRoute
 from .service import Service
 
 router = APIRouter(route_class=DirectRoute, tags=["Generate"])
-
-KEY_SECONDS = 0.4
-"""How often a waiting call's key is looked at: with the time that it is remembered, within a second."""
 
 
 class DryRunBody(BaseModel):

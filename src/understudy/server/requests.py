@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 from ..accounts.keys import Key
 from ..errors import Conflict
 from ..jobs.job import Job
-from .access import Caller, Running, is_good, read_secret
+from .access import Caller, Running, read_secret
 from .bodies import (
     FailedBody,
     HistoryEntry,
@@ -237,11 +237,11 @@ async def _stream(job: Job, seen: int, base: str, service: Service, secret: str)
     store, slots = service.store, service.executor.slots
     place: int | None = None
     spoke_at = time.monotonic()
-    with store.feed.listen(job.id) as changed:
+    with store.feed.listen(job.id) as changed, service.key_watch.wake(secret, changed):
         while not service.stopping.is_set():
             changed.clear()
             now = await store.get(job.id)
-            if now is None or not await is_good(secret, service):
+            if now is None or not await service.key_watch.is_good(secret):
                 return
             body = await event_body(now, base, store, slots)
             moved = body.get("queue_position") != place

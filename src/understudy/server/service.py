@@ -40,6 +40,7 @@ from ..meters import Meters
 from ..settings import Settings
 from .bodies import end_body
 from .decoding import FairDecoder
+from .key_watch import KeyWatch
 
 POLL_SECONDS = 10
 """Polls are counted over so long: they may come in bursts."""
@@ -63,6 +64,7 @@ class Service:
     files: FileStore
     accounts: AccountStore
     keys: KeyStore
+    key_watch: KeyWatch
     credits: CreditStore
     usage: UsageStore
     idempotency: IdempotencyStore
@@ -196,6 +198,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         idempotency = IdempotencyStore(database)
         sweeper = Sweeper(settings, Retention(store), files, blobs, idempotency, meters)
         webhooks = WebhookStore(database)
+        keys = KeyStore(database)
         deliverer = Deliverer(settings, webhooks, store, meters, end_body)
         try:
             # This service is alone here: whatever an earlier run held is free.
@@ -213,7 +216,8 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
                 store=store,
                 files=files,
                 accounts=AccountStore(database),
-                keys=KeyStore(database),
+                keys=keys,
+                key_watch=KeyWatch(keys),
                 credits=CreditStore(database),
                 usage=UsageStore(database),
                 idempotency=idempotency,

@@ -71,8 +71,19 @@ def test_a_key_that_may_only_read_changes_nothing(open_account):
 
 def test_a_key_that_may_only_generate_reads_nothing(open_account, body):
     http = open_account(credits=1, scopes=["generate"])
-    for path in READING:
-        assert refusal(http.get(path)) == (403, "forbidden"), path
+    saved = {"name": "hero", "prompt": "what was saved", "ip_image": body["ip_image"]}
+    assert http.post("/v1/characters", json=saved).status_code == 201
+    told = [("GET", path) for path in READING] + [
+        # They change something and are answered with all of it.
+        ("PATCH", "/v1/characters/hero"),
+        ("POST", "/v1/webhooks/deliveries/x/replay"),
+        ("POST", "/v1/webhooks/secret/rotate"),
+        ("GET", "/v1/webhooks/secret"),
+    ]
+    for method, path in told:
+        answer = http.request(method, path, json={})
+        assert refusal(answer) == (403, "forbidden"), (method, path)
+        assert "the scope read" in answer.json()["error"]
     assert http.post(f"/v1/{SLUG}", json=body).status_code == 200
 
 
@@ -94,6 +105,18 @@ def test_a_key_uses_the_models_that_it_has(open_account, body):
     assert refusal(http.post(f"/v2/{SLUG}", json=body)) == (403, "forbidden")
     assert refusal(http.post(f"/v1/{SLUG}", json=body)) == (403, "forbidden")
     assert http.post("/v2/understudy-null", json=body).status_code == 200
+
+
+def test_only_a_key_of_the_whole_account_sees_and_replaces_what_signs_for_it(open_account, admin):
+    http = open_account(models=["understudy-null"])
+    whole = admin.post(f"{http.account}/keys", json={}).json()["key"]
+    secret = "/v1/webhooks/secret"
+    first = http.get(secret, headers={"x-api-key": whole}).json()["secret"]
+    for method, path in (("GET", secret), ("POST", f"{secret}/rotate")):
+        answer = http.request(method, path)
+        assert refusal(answer) == (403, "forbidden"), path
+        assert "every model" in answer.json()["error"]
+    assert http.get(secret, headers={"x-api-key": whole}).json()["secret"] == first
 
 
 def test_a_key_expires(open_account):

@@ -19,7 +19,7 @@ from ..jobs.characters import MOST_PICTURES, Character, CharacterChange
 from ..jobs.files import StoredFile, file_gone
 from ..parameters import LONGEST_PROMPT, Text, name_unknown
 from ..pictures import InlinePicture, digest_picture, parse_picture_text
-from .access import Caller, Running, refuse_while_stopping
+from .access import Caller, Running, check_scope, refuse_while_stopping
 from .bodies import base_url
 from .failures import describe_errors
 from .fields import Form, parse_form, read_fields
@@ -169,6 +169,8 @@ async def read_character(name: Name, request: Request, service: Running, key: Ca
 )
 async def update_character(name: Name, request: Request, service: Running, key: Caller) -> Response:
     """Rename a character, or change its prompts or its pictures; jobs that are there keep what they had."""
+    # It is answered with the whole character.
+    check_scope(key, "read")
     asked = await _read_asked(request, CharacterChangeForm)
     once = await check_once(request, service, key, asked.describe())
     own = (await service.characters.find(key.account_id, name)).file_names

@@ -8,7 +8,9 @@ from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
+from ..accounts.keys import Key
 from ..accounts.webhooks import Delivery, WebhookSecret
+from ..errors import Forbidden
 from .access import Caller, Running, check_scope
 from .bodies import JsonAnswer
 from .failures import describe_errors
@@ -66,8 +68,8 @@ class DeliveriesBody(BaseModel):
     responses=describe_errors(401),
 )
 async def read_secret(service: Running, key: Caller) -> Response:
-    """The secret, made when it is first asked for; a key that may only read does not see it."""
-    check_scope(key, "generate")
+    """The secret, made when it is first asked for; only a key with both scopes and every model sees it."""
+    _check_whole(key)
     return JsonAnswer(_secret_body(await service.webhooks.read_secret(key.account_id)))
 
 
@@ -79,6 +81,7 @@ async def read_secret(service: Running, key: Caller) -> Response:
 )
 async def rotate_secret(request: Request, service: Running, key: Caller) -> Response:
     """Make a new secret; the one before signs beside it for a day, so that nothing is missed."""
+    _check_whole(key)
     once = await check_once(request, service, key, None)
     return JsonAnswer(_secret_body(await service.webhooks.rotate_secret(key.account_id, once, _secret_body)))
 
@@ -124,10 +127,24 @@ async def replay_delivery(
     webhook_id: DeliveryId, request: Request, service: Running, key: Caller
 ) -> Response:
     """Deliver it now, under the same webhook id, and if need be for a day again."""
+    # It is answered with the delivery.
+    check_scope(key, "read")
     once = await check_once(request, service, key, None)
     delivery = await service.webhooks.replay(key.account_id, webhook_id, once, _delivery_body)
     service.store.feed.wake_deliverer()
     return JsonAnswer(_delivery_body(delivery))
+
+
+def _check_whole(key: Key) -> None:
+    """Return where a key may do all that its account may: the secret signs for all of it.
+
+    Raises:
+        Forbidden: it has not both scopes, or not every model.
+    """
+    for scope in ("read", "generate"):
+        check_scope(key, scope)
+    if key.models is not None:
+        raise Forbidden("The secret is for requests to every model; use a key that is not kept to some.")
 
 
 def _secret_body(secret: WebhookSecret) -> dict[str, Any]:

@@ -82,7 +82,7 @@ class OursChild:
             begun = time.perf_counter()
             worker.perform(
                 decode_to_worker(frame[4:]), lambda task_id: False, lambda m: sent.append(encode_frame(m))
-            )
+            ).result()
             seconds = time.perf_counter() - begun
             assert any(Drawn.__struct_config__.tag.encode() in frame[:40] for frame in sent)
             return seconds

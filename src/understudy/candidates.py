@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from .executors.messages import Drawn, Task
 from .parameters import MAX_SEED
+from .pictures import encode_picture
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from .engines import DrawRequest
-    from .executors.messages import Task
 
 CANDIDATE_STRIDE = 1_000_003
 """From one candidate's seed to the next; a prime, so that neighbouring seeds share none."""
@@ -60,6 +62,36 @@ def choose_candidate_seed(seed: int, number: int) -> int:
     Drawn alone, that seed gives that candidate's picture.
     """
     return (seed + CANDIDATE_STRIDE * number) % (MAX_SEED + 1)
+
+
+def encode_candidate(
+    begun: Begun,
+    best: Candidate,
+    engine: str,
+    version: str,
+    encode_preview: Callable[[Image.Image], bytes | None],
+) -> Drawn:
+    """A task's picture as a file, with its provenance inside; `engine` and `version` say what drew it."""
+    started = time.perf_counter()
+    task, warnings = begun.task, [*best.warnings]
+    if begun.candidates < task.candidates:
+        warnings.append(f"The engine {engine} cannot score pictures; candidates was ignored.")
+    provenance = {**task.provenance, "seed": best.seed, "engine": engine, "version": version}
+    if best.likeness is not None:
+        provenance["likeness"] = best.likeness
+    data, content_type = encode_picture(best.picture, task.output_format, provenance)
+    preview = encode_preview(best.picture) if task.preview else None
+    return Drawn(
+        task_id=task.id,
+        data=data,
+        content_type=content_type,
+        seed=best.seed,
+        compute_seconds=begun.seconds + time.perf_counter() - started,
+        likeness=best.likeness,
+        pose=best.pose,
+        warnings=warnings,
+        preview=preview,
+    )
 
 
 def group_drawings(

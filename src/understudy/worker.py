@@ -17,7 +17,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -26,8 +26,9 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from .candidates import Begun, Candidate, choose_candidate_seed, group_drawings
+from .candidates import Begun, Candidate, choose_candidate_seed, encode_candidate, group_drawings
 from .content_policy import ContentBlocked, PromptPolicy
+from .encoder import Encoder, Send
 from .engines import DrawRequest, DrawResult, Engine, EngineError
 from .engines.detector import PoseDetector
 from .engines.pose_finder import PoseFinder
@@ -41,6 +42,7 @@ from .executors.messages import (
     LoadFailed,
     Loading,
     Ready,
+    Released,
     Run,
     Step,
     Task,
@@ -48,7 +50,7 @@ from .executors.messages import (
     encode_frame,
 )
 from .logs import start_logging
-from .pictures import encode_picture, encode_preview
+from .pictures import encode_preview
 from .pose.skeleton import fit_skeleton, read_keypoints, scale_to_canvas
 from .pose.whole_body import WholeBody
 from .settings import Settings
@@ -59,13 +61,9 @@ if TYPE_CHECKING:
 # By name: `python -m` calls the module otherwise, and the log tells only of our own what happened.
 logger = logging.getLogger("understudy.worker")
 
-ENCODERS = 4
-"""How many pictures of a batch are encoded at the same time; zlib leaves Python's lock to others."""
-
 _PR_SET_PDEATHSIG = 1
 """Of prctl(2): the signal that is sent when the parent dies."""
 
-Send = Callable[[FromWorker], None]
 IsCancelled = Callable[[str], bool]
 
 
@@ -105,8 +103,8 @@ class Worker:
         self._begun: dict[str, Begun] = {}
         self._ended: set[str] = set()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="worker")
-        self._encoders = ThreadPoolExecutor(ENCODERS, thread_name_prefix="encoder")
-        self._encoding: list[tuple[Task, Future[Drawn]]] = []
+        self._encoder = Encoder()
+        self._last: Future[None] | None = None
 
     def run(self, run: Run, is_cancelled: IsCancelled = lambda task_id: False) -> Iterator[FromWorker]:
         """What `perform` sends, as an iterator, which is drawn from in a thread of its own.
@@ -127,9 +125,11 @@ class Worker:
         finally:
             left.set()
 
-    def perform(self, run: Run, is_cancelled: IsCancelled, send: Send) -> None:
-        """Draw a run's tasks in order and send each one's messages, then `Finished`.
+    def perform(self, run: Run, is_cancelled: IsCancelled, send: Send) -> Future[None]:
+        """Draw a run's tasks in order and send each one's messages, then `Released` and `Finished`.
 
+        Returns when all is drawn: what is left is encoded and sent by threads of its own, beside the
+        next run; the future is done when `Finished` is sent. At most one run waits for that.
         `is_cancelled` is asked for a task before it begins and after each of its steps. Whatever
         goes wrong with a task is its own `TaskFailed`.
         """
@@ -141,7 +141,11 @@ class Worker:
             # An idle worker keeps no prompt and no picture.
             self._files, self._opened = {}, {}
             self._begun, self._ended, self._passed = {}, set(), set()
-        send(Finished())
+        if self._last is not None:
+            wait([self._last])
+        send(Released())
+        self._last = self._encoder.send(Finished, send)
+        return self._last
 
     def _draw_tasks(self, name: str, tasks: Sequence[Task], is_cancelled: IsCancelled, send: Send) -> None:
         """Draw tasks with the engine of a name; where it cannot be loaded, they fail, and no others."""
@@ -214,6 +218,7 @@ class Worker:
                 send(Step(begun.task.id, done, steps * begun.task.candidates, shown))
             return True
 
+        self._encoder.wait_for_room()
         started = time.perf_counter()
         failed = False
         try:
@@ -237,15 +242,7 @@ class Worker:
             begun.seconds += share_seconds
             if begun.task.id not in self._ended:
                 with self._failing_alone(begun.task, send):
-                    self._take_candidate(begun, request, result)
-        self._send_encoded(send)
-
-    def _send_encoded(self, send: Send) -> None:
-        """Send the pictures of a batch in their order; they are encoded at the same time."""
-        encoding, self._encoding = self._encoding, []
-        for task, drawn in encoding:
-            with self._failing_alone(task, send):
-                send(drawn.result())
+                    self._take_candidate(begun, request, result, send)
 
     def _begin(self, task: Task, is_cancelled: IsCancelled, send: Send) -> Begun:
         started = time.perf_counter()
@@ -262,7 +259,9 @@ class Worker:
         self._begun[task.id] = begun
         return begun
 
-    def _take_candidate(self, begun: Begun, request: DrawRequest, result: DrawResult | None) -> None:
+    def _take_candidate(
+        self, begun: Begun, request: DrawRequest, result: DrawResult | None, send: Send
+    ) -> None:
         """Score a candidate, keep the best, the first of equals, so that it repeats; have it encoded at
         last."""
         if result is None:
@@ -283,7 +282,7 @@ class Worker:
             self._judge(begun.best)
             begun.seconds += time.perf_counter() - started
             encode = partial(self._encode, begun, begun.best, self._engine.name, self._engine.version)
-            self._encoding.append((begun.task, self._encoders.submit(encode)))
+            self._encoder.send(encode, send)
             self._end(begun.task)
         else:
             begun.seconds += time.perf_counter() - started
@@ -300,26 +299,11 @@ class Worker:
                 "change the prompt, or try another seed",
             )
 
-    def _encode(self, begun: Begun, best: Candidate, engine: str, version: str) -> Drawn:
-        started = time.perf_counter()
-        task, warnings = begun.task, [*best.warnings]
-        if begun.candidates < task.candidates:
-            warnings.append(f"The engine {engine} cannot score pictures; candidates was ignored.")
-        provenance = {**task.provenance, "seed": best.seed, "engine": engine, "version": version}
-        if best.likeness is not None:
-            provenance["likeness"] = best.likeness
-        data, content_type = encode_picture(best.picture, task.output_format, provenance)
-        return Drawn(
-            task_id=task.id,
-            data=data,
-            content_type=content_type,
-            seed=best.seed,
-            compute_seconds=begun.seconds + time.perf_counter() - started,
-            likeness=best.likeness,
-            pose=best.pose,
-            warnings=warnings,
-            preview=self._encode_preview(best.picture) if task.preview else None,
-        )
+    def _encode(self, begun: Begun, best: Candidate, engine: str, version: str) -> Drawn | TaskFailed:
+        try:
+            return encode_candidate(begun, best, engine, version, self._encode_preview)
+        except Exception as error:
+            return describe_failure(begun.task, error)
 
     def _encode_preview(self, picture: Image.Image | None) -> bytes | None:
         return None if picture is None or self._classifier is not None else encode_preview(picture)
@@ -333,24 +317,8 @@ class Worker:
             self._fail(task, error, send)
 
     def _fail(self, task: Task, error: Exception, send: Send) -> None:
-        match error:
-            case _Cancelled():
-                failed = TaskFailed(task.id, "cancelled", "The request was cancelled.")
-            case UnderstudyError():
-                failed = TaskFailed(task.id, error.code, error.message, error.field)
-            case EngineError():
-                failed = TaskFailed(task.id, error.code, error.message)
-            case _:
-                # The exception's own words may quote the prompt; its place in the code does not.
-                places = "".join(traceback.format_tb(error.__traceback__))
-                logger.error("a task failed with %s:\n%s", type(error).__name__, places)
-                failed = TaskFailed(
-                    task.id,
-                    "engine_error",
-                    "The engine failed on this picture; try again, and tell the operator if it stays so.",
-                )
         self._end(task)
-        send(failed)
+        send(describe_failure(task, error))
 
     def _end(self, task: Task) -> None:
         """A task has its answer: its pictures are needed no more."""
@@ -431,6 +399,25 @@ def describe_ready(engine: Engine, shelf: EngineShelf, load_seconds: float) -> R
     )
 
 
+def describe_failure(task: Task, error: Exception) -> TaskFailed:
+    """What is told of a task that has no picture; what nobody foresaw is in the log."""
+    match error:
+        case _Cancelled():
+            return TaskFailed(task.id, "cancelled", "The request was cancelled.")
+        case UnderstudyError():
+            return TaskFailed(task.id, error.code, error.message, error.field)
+        case EngineError():
+            return TaskFailed(task.id, error.code, error.message)
+    # The exception's own words may quote the prompt; its place in the code does not.
+    places = "".join(traceback.format_tb(error.__traceback__))
+    logger.error("a task failed with %s:\n%s", type(error).__name__, places)
+    return TaskFailed(
+        task.id,
+        "engine_error",
+        "The engine failed on this picture; try again, and tell the operator if it stays so.",
+    )
+
+
 def _name_error(error: Exception) -> str:
     """What the log may tell of an error: its code or its kind, for its words may quote a prompt."""
     return error.code if isinstance(error, EngineError | UnderstudyError) else type(error).__name__
@@ -455,11 +442,14 @@ def main() -> int:
     inbox = Inbox(commands)
     inbox.start()
 
+    sending = threading.Lock()
+
     def send(message: FromWorker) -> None:
         frame = memoryview(encode_frame(message))
         try:
-            while frame:
-                frame = frame[answers.write(frame) :]
+            with sending:
+                while frame:
+                    frame = frame[answers.write(frame) :]
         except BrokenPipeError:
             inbox.close()
 

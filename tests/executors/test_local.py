@@ -7,6 +7,7 @@ import io
 import os
 import signal
 import time
+from collections import Counter
 from contextlib import aclosing, suppress
 
 import psutil
@@ -15,7 +16,7 @@ from PIL import Image
 
 from understudy.executors import WorkerLost
 from understudy.executors.local import LocalExecutor
-from understudy.executors.messages import Drawn, Finished, Run, Starting, Step, Task, TaskFailed
+from understudy.executors.messages import Drawn, Finished, Released, Run, Starting, Step, Task, TaskFailed
 from understudy.settings import Settings
 
 NOWHERE = ("sdxl_model", "sdxl_controlnet", "sdxl_ip_adapter", "sdxl_vae")
@@ -91,6 +92,45 @@ async def test_runs_wait_for_the_one_worker(start):
     runs = await asyncio.gather(*(run(executor, [make_task(str(number))]) for number in range(4)))
     assert all(isinstance(messages[-1], Finished) for messages in runs)
     assert len(worker_ids()) == 1
+
+
+async def test_a_run_begins_while_the_one_before_is_encoded(start):
+    executor = await start()
+    await run(executor, [make_task("warm")])
+    told = []
+
+    async def follow(name: str) -> None:
+        # Two large pictures take long to encode, and no time to draw.
+        tasks = [make_task(f"{name}/{number}", width=2048, height=2048) for number in range(2)]
+        async with aclosing(executor.run(make_run(tasks))) as messages:
+            async for message in messages:
+                if not isinstance(message, Step | Drawn | Finished | Released):
+                    continue
+                assert getattr(message, "task_id", name).startswith(name), "each hears of its own tasks"
+                told.append((type(message), name))
+
+    await asyncio.gather(*(follow(name) for name in "abc"))
+    first, second, third = [name for kind, name in told if kind is Released]
+    assert told.index((Step, second)) < told.index((Finished, first))
+    assert told.index((Released, second)) > told.index((Finished, first)), "at most one waits to be sent"
+    assert Counter(told)[Drawn, third] == 2
+    assert len(worker_ids()) == 1
+    assert executor.describe_workers()[0].state == "idle"
+
+
+async def test_a_death_takes_what_is_encoded_and_what_is_drawn(start):
+    executor = await start(engine="toon")
+    encoded = executor.run(make_run([make_task("a", steps=1)]))
+    async for message in encoded:
+        if isinstance(message, Released):
+            break
+    drawn = executor.run(make_run([make_task("b", steps=70)]))
+    await read_until_step(drawn)
+    os.kill(worker_ids()[0], signal.SIGKILL)
+    with pytest.raises(WorkerLost):
+        await read_until_step(drawn, step=1000)
+    await encoded.aclose()
+    assert isinstance((await run(executor, [make_task(steps=1)]))[-1], Finished)
 
 
 async def test_a_killed_worker_is_told_and_replaced(start):

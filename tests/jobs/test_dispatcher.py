@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import threading
+from contextlib import aclosing
 
 from dispatched import open_bench, submit_to_a_stopped_worker, until
 from sqlalchemy.exc import OperationalError
@@ -17,6 +18,26 @@ from understudy.fetch import FETCHES, FETCHES_PER_ACCOUNT, FetchPlaces
 from understudy.jobs.held import HeldJob
 from understudy.server.service import open_service
 from understudy.settings import Settings
+
+
+async def test_a_job_is_drawn_while_the_one_before_is_encoded(bench):
+    carry_out, under_way, most = bench.service.executor.run, [], 0
+
+    async def count(run):
+        nonlocal most
+        under_way.append(run)
+        most = max(most, len(under_way))
+        async with aclosing(carry_out(run)) as messages:
+            async for message in messages:
+                yield message
+        under_way.remove(run)
+
+    bench.service.executor.run = count
+    # Of other sizes, so that each is a run of its own; they take long to encode, and no time to draw.
+    jobs = [await bench.submit(num_images=2, width=2048, height=2048 - 64 * number) for number in range(4)]
+    jobs = await bench.finish(jobs)
+    assert [job.status for job in jobs] == ["COMPLETED"] * 4
+    assert (most, under_way) == (2, [])
 
 
 async def test_jobs_that_wait_together_go_as_one_run(bench):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import weakref
 
@@ -9,30 +10,74 @@ import pytest
 from PIL import Image
 from worker_tasks import RecordingEngine, make_run, make_task, name_picture, open_picture, png, standing
 
+from understudy import candidates
 from understudy.engines import DrawResult, EngineError
 from understudy.engines.null import NullEngine
 from understudy.executors.messages import (
     Drawn,
     Finished,
+    Released,
     Step,
     TaskFailed,
 )
 from understudy.parameters import MAX_SEED
-from understudy.pictures import read_provenance
+from understudy.pictures import encode_picture, read_provenance
 from understudy.worker import Worker, choose_candidate_seed
 
 
 def test_a_run_is_answered_in_order():
     messages = list(Worker(RecordingEngine()).run(make_run([make_task("a"), make_task("b", steps=2)])))
     told = [(type(message).__name__, getattr(message, "task_id", None)) for message in messages]
-    assert told == [("Step", "a")] * 5 + [("Drawn", "a")] + [("Step", "b")] * 3 + [
-        ("Drawn", "b"),
-        ("Finished", None),
-    ]
+    drawing = [one for one in told if one[0] in ("Step", "Released")]
+    assert drawing == [("Step", "a")] * 5 + [("Step", "b")] * 3 + [("Released", None)]
+    assert [one for one in told if one[0] != "Step"][-1] == ("Finished", None)
+    assert [one for one in told if one[0] == "Drawn"] == [("Drawn", "a"), ("Drawn", "b")]
+    assert told.index(("Drawn", "a")) > told.index(("Step", "a")) + 4
     steps = [message for message in messages if isinstance(message, Step) and message.task_id == "a"]
     assert [(step.step, step.steps) for step in steps] == [(number, 4) for number in range(5)]
     assert [step.step for step in steps if step.preview] == [2]
     assert open_picture(steps[2].preview).format == "JPEG"
+
+
+def test_the_next_is_drawn_while_pictures_are_encoded(monkeypatch):
+    may_encode = threading.Event()
+
+    def encode(*given):
+        assert may_encode.wait(30)
+        return encode_picture(*given)
+
+    monkeypatch.setattr(candidates, "encode_picture", encode)
+    worker, sent = Worker(RecordingEngine()), []
+    first = worker.perform(make_run([make_task("a"), make_task("b")]), lambda task_id: False, sent.append)
+    assert [type(message) for message in sent if not isinstance(message, Step)] == [Released]
+
+    second = []
+    beside = threading.Thread(
+        target=lambda: worker.perform(make_run([make_task("c")]), lambda task_id: False, second.append)
+    )
+    beside.start()
+    while len(second) < 5:
+        time.sleep(0.001)
+    assert {message.task_id for message in second} == {"c"}, "it is drawn to its last step"
+    assert not first.done()
+    assert not any(isinstance(message, Drawn) for message in sent)
+    may_encode.set()
+    beside.join()
+    assert first.done(), "a run is released only when the one before has been sent"
+    assert [type(message) for message in sent[-3:]] == [Drawn, Drawn, Finished]
+
+
+def test_what_cannot_be_encoded_fails_alone(monkeypatch):
+    def encode(picture, *given):
+        if given[1]["seed"] == 1:
+            raise MemoryError
+        return encode_picture(picture, *given)
+
+    monkeypatch.setattr(candidates, "encode_picture", encode)
+    run = make_run([make_task("a", seed=1), make_task("b", seed=2)])
+    ends = [m for m in Worker(RecordingEngine()).run(run) if isinstance(m, Drawn | TaskFailed)]
+    assert [(type(end), end.task_id) for end in ends] == [(TaskFailed, "a"), (Drawn, "b")]
+    assert ends[0].code == "engine_error"
 
 
 def test_the_file_carries_its_provenance():

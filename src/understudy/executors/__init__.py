@@ -10,9 +10,9 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from .messages import Drawn, Finished, Run, Starting, Step, TaskFailed
+from .messages import Drawn, Finished, Released, Run, Starting, Step, TaskFailed
 
-RunMessage = Starting | Step | Drawn | TaskFailed | Finished
+RunMessage = Starting | Step | Drawn | TaskFailed | Released | Finished
 
 
 class WorkerLost(Exception):
@@ -45,7 +45,10 @@ class WorkerState:
 
 
 class Executor(Protocol):
-    """Carries out runs of tasks, `slots` at a time."""
+    """Carries out runs of tasks, `slots` at a time.
+
+    A run holds its slot until its `Released`, or until it ends.
+    """
 
     slots: int
 

@@ -143,6 +143,13 @@ class TaskFailed(msgspec.Struct, tag="task_failed", frozen=True):
     field: str | None = None
 
 
+class Released(msgspec.Struct, tag="released", frozen=True):
+    """From the worker: nothing of the run is left to be drawn, and the next may come.
+
+    What is still being encoded is sent beside it; `Finished` comes last.
+    """
+
+
 class Finished(msgspec.Struct, tag="finished", frozen=True):
     """From the worker: every task of the run has had its `Drawn` or `TaskFailed`."""
 
@@ -152,7 +159,7 @@ class Starting(msgspec.Struct, tag="starting", frozen=True):
 
 
 ToWorker = Run | Cancel
-FromWorker = Ready | Loading | LoadFailed | Step | Drawn | TaskFailed | Finished
+FromWorker = Ready | Loading | LoadFailed | Step | Drawn | TaskFailed | Released | Finished
 
 _encoder = msgspec.msgpack.Encoder()
 _to_worker = msgspec.msgpack.Decoder(ToWorker)

@@ -26,7 +26,7 @@ from ..blobs import BlobStore
 from ..content_policy import PromptPolicy
 from ..errors import NotFound, ServiceError, UnderstudyError
 from ..executors import Executor, RunMessage, WorkerLost
-from ..executors.messages import Drawn, Run, Starting, Step, TaskFailed
+from ..executors.messages import Drawn, Released, Run, Starting, Step, TaskFailed
 from ..fetch import FetchPlaces
 from ..meters import Meters
 from ..settings import Settings
@@ -89,6 +89,7 @@ class Dispatcher:
         self._stopping = False
         self._stop_by = 0.0
         self._loops: list[asyncio.Task[None]] = []
+        self._runs: set[asyncio.Task[None]] = set()
         self._lease_loop: asyncio.Task[None] | None = None
         self._side_work: set[asyncio.Future[Any]] = set()
 
@@ -115,9 +116,10 @@ class Dispatcher:
         while running and time.monotonic() < self._stop_by:
             await asyncio.sleep(0.02)
             running = [held for held in self._held.values() if held.running]
-        for loop in self._loops:
-            loop.cancel()
-        await asyncio.gather(*self._loops, return_exceptions=True)
+        under_way = [*self._loops, *self._runs]
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
         works = [held.work for held in self._held.values() if held.work is not None]
         await asyncio.gather(*works, return_exceptions=True)
         while self._side_work:
@@ -211,27 +213,38 @@ class Dispatcher:
     # Running.
 
     async def _run_batches(self) -> None:
+        """Begin one run after another; what of one is left when its slot is free goes on beside."""
         while True:
             async with self._some_ready:
                 await self._some_ready.wait_for(lambda: self._ready and not self._stopping)
                 batch = self._take_batch()
             self._store.feed.wake()
-            try:
-                await self._run(batch)
-            except WorkerLost as error:
-                self._meters.worker_losses.labels(error.code).inc()
-                log.warning("worker_lost", extra={"code": error.code, "jobs": [one.job.id for one in batch]})
-                await self._try_all_again(batch, error)
-            except OSError:
-                log.exception("run_not_begun")
-                for held in batch:
-                    self._do_beside(self._give_back_later(held))
-            except Exception:
-                log.exception("run_failed")
-                await self._try_all_again(batch, WorkerLost("The service failed.", "internal_error"))
-            else:
-                for held in batch:
-                    self._do_beside(self._finish(held))
+            released = asyncio.Event()
+            run = asyncio.create_task(self._carry_out(batch, released))
+            self._runs.add(run)
+            run.add_done_callback(self._runs.discard)
+            await released.wait()
+
+    async def _carry_out(self, batch: Sequence[HeldJob], released: asyncio.Event) -> None:
+        try:
+            await self._run(batch, released)
+        except WorkerLost as error:
+            self._meters.worker_losses.labels(error.code).inc()
+            log.warning("worker_lost", extra={"code": error.code, "jobs": [one.job.id for one in batch]})
+            beside_another = released.is_set() and len(self._runs) > 1
+            await self._try_all_again(batch, error, beside_another=beside_another)
+        except OSError:
+            log.exception("run_not_begun")
+            for held in batch:
+                self._do_beside(self._give_back_later(held))
+        except Exception:
+            log.exception("run_failed")
+            await self._try_all_again(batch, WorkerLost("The service failed.", "internal_error"))
+        else:
+            for held in batch:
+                self._do_beside(self._finish(held))
+        finally:
+            released.set()
 
     def _take_batch(self) -> list[HeldJob]:
         preferred = self._executor.preferred_engines(of_idle=True)
@@ -250,7 +263,7 @@ class Dispatcher:
                 batch.append(held)
         return batch
 
-    async def _run(self, batch: Sequence[HeldJob]) -> None:
+    async def _run(self, batch: Sequence[HeldJob], released: asyncio.Event) -> None:
         by_task = {held.tasks[number].id: (held, number) for held in batch for number in held.left}
         run = Run(
             tasks=[held.tasks[number] for held, number in by_task.values()],
@@ -262,6 +275,10 @@ class Dispatcher:
                     self._meters.engine_loads.labels(batch[0].engine).inc()
                     for held in batch:
                         self._do_beside(self._store.record_stage(held.job, "loading"))
+                elif isinstance(message, Released):
+                    # A suspect's run has the worker to itself until its end.
+                    if batch[0].job.id not in self._suspects:
+                        released.set()
                 elif isinstance(message, Step | Drawn | TaskFailed):
                     self._receive(*by_task[message.task_id], message)
 
@@ -400,11 +417,16 @@ class Dispatcher:
             held, code="internal_error", error="The service failed on this request; send it again."
         )
 
-    async def _try_all_again(self, batch: Sequence[HeldJob], error: WorkerLost) -> None:
-        """Queue jobs again whose worker was lost, or end the one that has had its attempts."""
+    async def _try_all_again(
+        self, batch: Sequence[HeldJob], error: WorkerLost, *, beside_another: bool = False
+    ) -> None:
+        """Queue jobs again whose worker was lost, or end the one that has had its attempts.
+
+        One that was lost beside another run may not be to blame either.
+        """
         if error.code == "engine_load_failed":
             await asyncio.sleep(RETRY_SECONDS)
-        if len(batch) > 1:
+        if len(batch) > 1 or beside_another:
             for held in batch:
                 self._suspects.add(held.job.id)
                 await self._give_back(held)

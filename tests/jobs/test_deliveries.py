@@ -9,7 +9,7 @@ import pytest
 from understudy.accounts.webhooks import GIVE_UP_SECONDS, Attempt, name_target
 from understudy.errors import NotFound
 from understudy.jobs import ends
-from understudy.jobs.deliverer import LONGEST_WAIT_SECONDS, choose_wait
+from understudy.jobs.deliverer import LONGEST_WAIT_SECONDS, choose_next_attempt, choose_wait
 
 OK = Attempt(at=1.0, status=200, error=None, seconds=0.1)
 BAD = Attempt(at=1.0, status=500, error="h answers HTTP 500.", seconds=0.1)
@@ -169,3 +169,18 @@ def test_waits_double_up_to_three_hours_and_fill_a_day():
         assert len(set(drawn)) > 40
     middles = [min(5.0 * 2**tries, LONGEST_WAIT_SECONDS) for tries in range(40)]
     assert 15 < next(n for n in range(40) if sum(middles[:n]) > GIVE_UP_SECONDS) < 25
+
+
+def test_a_target_that_is_back_within_the_day_is_told():
+    """However the waits fall, the last attempt is made at the end of the day, and none after."""
+    for _ in range(50):
+        now, attempts = 0.0, []
+        while now is not None:
+            attempts.append(now)
+            now = choose_next_attempt(now, choose_wait(len(attempts) - 1, 5.0), 0.0, GIVE_UP_SECONDS)
+        assert attempts[-1] == GIVE_UP_SECONDS
+        assert attempts == sorted(set(attempts))
+    assert choose_next_attempt(0.0, 5.0, 60.0, 3600.0) == 60.0
+    assert choose_next_attempt(0.0, 60.0, 5.0, 3600.0) == 60.0
+    # Who asks for longer than there is left is not asked earlier.
+    assert choose_next_attempt(0.0, 5.0, 3601.0, 3600.0) is None

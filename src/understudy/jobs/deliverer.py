@@ -180,9 +180,9 @@ class Deliverer:
             delivered, next_attempt_at = outcome.error is None, None
             if not delivered and not outcome.is_final:
                 wait_seconds = choose_wait(delivery.tries, self._settings.webhook_retry_seconds)
-                next_attempt_at = time.time() + max(wait_seconds, outcome.wait_seconds)
-                if next_attempt_at > delivery.give_up_at:
-                    next_attempt_at = None
+                next_attempt_at = choose_next_attempt(
+                    time.time(), wait_seconds, outcome.wait_seconds, delivery.give_up_at
+                )
             await self._webhooks.record(
                 delivery, attempt, delivered=delivered, next_attempt_at=next_attempt_at
             )
@@ -277,6 +277,18 @@ def choose_wait(tries: int, first_seconds: float) -> float:
     """
     doubled = first_seconds * 2.0 ** min(tries, 30)
     return min(doubled, LONGEST_WAIT_SECONDS) * random.uniform(0.5, 1.5)  # noqa: S311  guards nothing
+
+
+def choose_next_attempt(
+    now: float, wait_seconds: float, asked_seconds: float, give_up_at: float
+) -> float | None:
+    """When to attempt a delivery next, the last time when it is to be given up; None when that is over.
+
+    What the target asks for is kept to, or there is no further attempt.
+    """
+    if now >= give_up_at or now + asked_seconds > give_up_at:
+        return None
+    return min(now + max(wait_seconds, asked_seconds), give_up_at)
 
 
 def _judge(host: str, status: int, headers: Mapping[bytes, str]) -> _Outcome:

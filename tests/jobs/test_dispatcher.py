@@ -259,7 +259,7 @@ async def test_a_late_begin_does_not_take_the_job_from_its_next_holder(bench):
     await store.release(first, count_attempt=True)
     (second,) = await store.claim(30)
     now = dispatcher._held[second.id] = HeldJob(second)
-    await dispatcher._begin(HeldJob(first))
+    await dispatcher._recorder._begin(HeldJob(first))
     assert not now.lost
     assert await store.begin(second)
     del dispatcher._held[second.id]

@@ -34,17 +34,12 @@ from .claims import Claims
 from .files import FileStore, delete_rowless
 from .held import HeldJob
 from .inputs import InputReader, must_fetch
+from .recorder import Recorder
 from .store import Store
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-PROGRESS_SECONDS = 0.2
-"""Least time between two writes of a job's progress."""
-
-BEGIN_SECONDS = 0.05
-"""How long after its first message a job is said to run."""
 
 RETRY_SECONDS = 2.0
 """How long a job waits that this machine could not carry out, before it is queued again."""
@@ -77,6 +72,7 @@ class Dispatcher:
         self._places = places
         self._executor = executor
         self._meters = meters
+        self._recorder = Recorder(store, blobs, meters, self._do_beside, self._lose_running)
         # From the start at zero, or the first load would not count as an increase.
         for engine in set(engines.values()):
             meters.engine_loads.labels(engine)
@@ -286,76 +282,13 @@ class Dispatcher:
         """Take in a message about a picture of a job; what must be written is written beside the run."""
         match message:
             case Step():
-                if held.started_at is None:
-                    held.started_at = time.time()
-                    self._meters.queue_seconds.observe(held.started_at - held.job.created_at)
-                    self._do_beside(self._begin(held))
-                held.take_step(number, message.step)
-                held.preview = message.preview or held.preview
-                self._record_progress(held)
+                self._recorder.take_step(held, number, message)
             case Drawn():
-                held.writes.append(asyncio.ensure_future(self._write_picture(held, number, message)))
+                self._recorder.take_picture(held, number, message)
             case TaskFailed() if held.failure is None:
                 held.failure = message
                 if held.several:
                     self._do_beside(self._executor.cancel(held.task_ids))
-
-    async def _begin(self, held: HeldJob) -> None:
-        """Say that a job runs; one that has ended by then needs it not, and is spared the write."""
-        await asyncio.sleep(BEGIN_SECONDS)
-        if not (held.ended or held.lost or await self._store.begin(held.job, held.started_at)):
-            self._lose_running(held)
-
-    async def _write_picture(self, held: HeldJob, number: int, drawn: Drawn) -> None:
-        name = await self._blobs.put(drawn.content_type, drawn.data)
-        held.names.append(name)
-        preview_name = None
-        if drawn.preview is not None:
-            preview_name = await self._blobs.put("image/jpeg", drawn.preview)
-            held.names.append(preview_name)
-        held.take_picture(number, drawn, name, preview_name)
-        # The last one is told by the job's end.
-        if held.left:
-            self._record_images(held)
-
-    def _record_progress(self, held: HeldJob) -> None:
-        """Write how far a job is to its row, but not more often than a person can see."""
-        now = time.monotonic()
-        if now - held.progress_at < PROGRESS_SECONDS:
-            return
-        if held.several:
-            self._record_images(held)
-        elif held.step > 0:
-            preview, held.preview = held.preview, None
-            self._do_beside(self._store.record_step(held.job, held.step, preview, held.started_at))
-        else:
-            return
-        held.progress_at = now
-
-    def _record_images(self, held: HeldJob) -> None:
-        """Write how far each of several pictures is to their job's row, all at once while one is written."""
-        held.changed = True
-        if held.recording is None or held.recording.done():
-            held.recording = self._do_beside(self._write_images(held))
-
-    async def _write_images(self, held: HeldJob) -> None:
-        while held.changed and held.left and not held.lost:
-            held.changed = False
-            files = list(held.unrecorded)
-            preview, held.preview = held.preview, None
-            if not await self._store.record_images(
-                held.job,
-                list(held.images),
-                step=held.step,
-                inference_seconds=held.inference_seconds,
-                warnings=held.warnings,
-                files=files,
-                preview=preview,
-                started_at=held.started_at,
-            ):
-                self._lose_running(held)
-                return
-            del held.unrecorded[: len(files)]
 
     # Ending.
 

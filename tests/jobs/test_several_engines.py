@@ -59,7 +59,6 @@ async def test_an_engine_is_kept_for_a_while_and_no_job_waits_for_longer(tmp_pat
         (worker,) = executor._workers
         await bench.finish([await bench.submit(model=TOON, **SMALL)], LOAD_SECONDS)
         together = executor.batch_size("toon")
-        assert together > 1
         _, other = await bench.service.keys.create("other")
 
         async def queue_up() -> list:

@@ -238,10 +238,11 @@ def _choose_batch_size(device: str, profile: Profile) -> int:
     """How many pictures to draw together.
 
     On a GPU a batch fills what one picture leaves idle; as many as its free memory holds, now
-    that the weights are loaded. A CPU is full with one picture, save where the networks are small:
-    then four together take two thirds of the time on two cores (`benchmarks/engine.py`).
+    that the weights are loaded. A CPU is full with one picture, of small networks too: two cores draw
+    1, 2, 4 and 8 together in 0.53, 0.51, 0.53 and 0.58 s a picture (`benchmarks/bench.py engine`),
+    and one after another each is there sooner.
     """
     if torch.device(device).type != "cuda":
-        return MOST_TOGETHER if profile.small_networks else 1
+        return 1
     free_bytes, _ = torch.cuda.mem_get_info(device)
     return max(1, min(MOST_TOGETHER, free_bytes // profile.picture_bytes))

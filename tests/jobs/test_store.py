@@ -12,9 +12,11 @@ from sqlalchemy import event
 from understudy.accounts.keys import KeyStore, NewKey
 from understudy.accounts.limits import Limits
 from understudy.errors import RateLimited
+from understudy.jobs import compute_time
 from understudy.jobs import store as store_module
 from understudy.jobs.files import StoredFile
 from understudy.jobs.retention import Retention
+from understudy.server.bodies import status_body
 
 LEASE = 30.0
 
@@ -40,11 +42,11 @@ async def claim(store, lease_seconds):
     return next(iter(await store.claim(lease_seconds)), None)
 
 
-async def complete(store, job, name="a.png") -> bool:
+async def complete(store, job, name="a.png", seconds=1.0) -> bool:
     return await store.complete(
         job,
         images=[{"file_name": name}],
-        inference_seconds=1.0,
+        inference_seconds=seconds,
         warnings=["w"],
         outputs=[output_file(job, name)],
     )
@@ -304,14 +306,35 @@ async def test_a_listener_is_woken_by_a_change(store, key, submit):
 
 
 async def test_the_mean_time_of_a_job_and_of_a_step(store, key, submit, monkeypatch):
-    monkeypatch.setattr(store_module, "MEAN_SECONDS", 0.0)
-    assert await store.mean_seconds() is None
+    monkeypatch.setattr(compute_time, "MEAN_SECONDS", 0.0)
+    assert await store.compute_time.read() is None
     await submit(key, steps=10)
     await complete(store, await claim(store, LEASE))
-    assert await store.mean_seconds() == (1.0, 0.1)
+    assert await store.compute_time.read() == compute_time.MeanSeconds(1.0, {"m": 0.1})
     await submit(key, steps=30)
     await complete(store, await claim(store, LEASE), "b.png")
-    assert await store.mean_seconds() == (1.0, 0.05)
+    assert await store.compute_time.read() == compute_time.MeanSeconds(1.0, {"m": 0.05})
+
+
+async def test_a_slow_model_s_time_is_none_of_a_fast_one_s(store, key, submit, monkeypatch):
+    """Each is estimated by its own steps, those before it by what was drawn last."""
+    monkeypatch.setattr(compute_time, "MEAN_SECONDS", 3600.0)
+    seconds = {"fast": 1.0, "slow": 100.0}
+    for number, model in enumerate(["slow", *["fast"] * 60]):
+        await submit(key, model=model, steps=10)
+        await complete(store, await claim(store, LEASE), f"{number}.png", seconds[model])
+    known = await store.compute_time.read()
+    assert known.of_step == {"slow": 10.0, "fast": 0.1}
+    assert known.of_job == 1.0
+    for model, expected in (("slow", 100.0), ("fast", 1.0), ("new", None)):
+        job = await submit(key, model=model, steps=10)
+        held = await claim(store, LEASE)
+        await store.begin(held)
+        body = await status_body(await store.get(job.id), "http://us", store, 1)
+        assert body["eta_seconds"] == expected
+    # As soon as there is one, it counts.
+    await complete(store, held, "new.png", 3.0)
+    assert (await store.compute_time.read()).of_step["new"] == pytest.approx(0.3)
 
 
 async def test_several_are_claimed_in_the_order_of_their_turns(store, key, other_key, submit):
@@ -426,7 +449,7 @@ async def test_no_question_of_the_hot_path_walks_over_the_table(store, key, subm
     await store.count_ahead(last)
     await store.get(last.id)
     await store.count_by_status()
-    await store.mean_seconds()
+    await store.compute_time.read()
     await store.cancel(last.id, key.account_id)
     await store.extend_leases([held], LEASE)
     await store.free_leases(expired_before=time.time())

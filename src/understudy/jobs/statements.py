@@ -24,8 +24,8 @@ from sqlalchemy.sql.dml import ReturningUpdate
 from ..accounts.tables import accounts
 from .tables import failed, jobs, processing, queued, unended, waiting
 
-MEAN_JOBS = 20
-"""Completed jobs whose compute time tells how long the next will take."""
+LAST_JOBS = 200
+"""The last completed jobs of all models, among which those of each are looked for."""
 
 select_job = select(jobs).where(jobs.c.id == bindparam("job_id"))
 count_queued = select(func.count()).where(queued, unended)
@@ -52,16 +52,11 @@ count_ahead = select(func.count()).where(
     ),
 )
 select_order = select(jobs.c.turn, jobs.c.sequence).where(waiting).order_by(jobs.c.turn, jobs.c.sequence)
-_last_completed = (
-    select(jobs.c.inference_seconds, jobs.c.steps)
+last_completed = (
+    select(jobs.c.model, jobs.c.inference_seconds, jobs.c.steps)
     .where(jobs.c.ended_at.is_not(None), jobs.c.status == "COMPLETED")
     .order_by(jobs.c.ended_at.desc())
-    .limit(MEAN_JOBS)
-    .subquery()
-)
-mean_seconds = select(
-    func.avg(_last_completed.c.inference_seconds),
-    func.sum(_last_completed.c.inference_seconds) / func.sum(_last_completed.c.steps),
+    .limit(LAST_JOBS)
 )
 
 _next_turn = select(case((_own_next > _served_now, _own_next), else_=_served_now)).scalar_subquery()

@@ -32,6 +32,7 @@ from ..database import Database, Recent
 from ..errors import InsufficientCredits, RateLimited, UnderstudyError
 from . import statements
 from .admission import Admission
+from .compute_time import ComputeTime
 from .ends import follow_ends, forget_jobs
 from .events import ChangeFeed
 from .files import StoredFile, expire_files, insert_files, keep_outputs, refuse_files, refuse_gone_files
@@ -40,10 +41,6 @@ from .tables import jobs
 
 SEEN_JOBS = 1000
 """Jobs whose rows are remembered for those who look at them again before they change."""
-
-MEAN_SECONDS = 1.0
-"""How long their mean is good for."""
-
 
 _NOTHING_YET: dict[str, Any] = dict.fromkeys(
     (
@@ -80,7 +77,7 @@ class Store:
         self._seen: dict[str, Job] = {}
         self._order: asyncio.Future[list[tuple[int, int]]] | None = None
         self._order_at = 0.0
-        self._mean: tuple[float, tuple[float, float] | None] | None = None
+        self.compute_time = ComputeTime(database)
 
     # Submitting and looking.
 
@@ -236,17 +233,6 @@ class Store:
         query = query.order_by(jobs.c.sequence.desc()).limit(limit)
         return [_job(row) for row in await self.database.read(lambda c: c.execute(query).all())]
 
-    async def mean_seconds(self) -> tuple[float, float] | None:
-        """Compute seconds of the last completed jobs: the mean of a job, and of a denoising step.
-
-        None when there is no such job.
-        """
-        now = time.monotonic()
-        if self._mean is None or now - self._mean[0] > MEAN_SECONDS:
-            row = await self.database.read(lambda c: c.execute(statements.mean_seconds).one())
-            self._mean = (now, None if row[0] is None else (row[0], row[1]))
-        return self._mean[1]
-
     # Holding a job.
 
     async def claim(
@@ -358,9 +344,8 @@ class Store:
             "started": started_at or time.time(),
         }
         completed = await self._end(job, statements.complete, values, outputs, keep_until)
-        if completed and self._mean is not None and self._mean[1] is None:
-            # The first one: until now there was nothing to estimate by.
-            self._mean = None
+        if completed:
+            self.compute_time.take_completed(job.model)
         return completed
 
     async def fail(self, job: Job, *, code: str, error: str, refused: Sequence[str] = ()) -> bool:

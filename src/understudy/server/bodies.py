@@ -333,13 +333,13 @@ async def _queue_position(job: Job, store: Store) -> int | None:
 async def _estimate_seconds(job: Job, position: int | None, store: Store, slots: int) -> float | None:
     """Seconds until the end: its own steps that are left, and the jobs before it.
 
-    By the compute time of the last jobs and of their steps; None before there was one.
+    By the compute time of its model's last steps, and of the last jobs of all models, which those before
+    it may be of; None before its model has drawn one.
     """
     if job.ended:
         return 0.0
-    means = await store.mean_seconds()
-    if means is None:
+    means = await store.compute_time.read()
+    if means is None or job.model not in means.of_step:
         return None
-    job_seconds, step_seconds = means
-    own_seconds = step_seconds * max(job.steps - job.step, 0)
-    return round(own_seconds + job_seconds * (position or 0) / max(slots, 1), 2)
+    own_seconds = means.of_step[job.model] * max(job.steps - job.step, 0)
+    return round(own_seconds + means.of_job * (position or 0) / max(slots, 1), 2)

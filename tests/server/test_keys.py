@@ -145,7 +145,9 @@ def test_one_makes_lists_and_revokes_ones_own_keys(open_account, billing_service
 def test_a_key_gives_no_more_than_it_has(open_account):
     http = open_account(models=["understudy-null"], expires_in_seconds=1000, submits_per_minute=7)
     asked = {"scopes": ["admin"], "models": ["understudy-null"]}
-    assert refusal(http.post("/v1/keys", json=asked)) == (403, "forbidden")
+    refused = http.post("/v1/keys", json=asked)
+    assert refusal(refused) == (403, "forbidden")
+    assert "only the scopes that it has: generate, read" in refused.json()["error"]
     for models in (None, [], [SLUG], [SLUG, "understudy-null"]):
         assert refusal(http.post("/v1/keys", json={"models": models})) == (403, "forbidden")
     made = http.post("/v1/keys", json={"models": ["understudy-null"], "expires_in_seconds": 5000}).json()
@@ -183,6 +185,8 @@ def test_a_key_revokes_none_that_can_do_more(open_account, admin, own, stronger)
         ({"expires_in_seconds": 0}, "expires_in_seconds"),
         ({"models": "all"}, "models"),
         ({"expires_in_seconds": True}, "expires_in_seconds"),
+        # Left out, it would make a key without an end.
+        ({"expires_in_days": 1}, "expires_in_days"),
     ],
 )
 def test_a_wrong_form_names_its_field(admin, asked, field):

@@ -16,10 +16,10 @@ from ..accounts.idempotency import AnsweredBefore
 from ..accounts.keys import Key, NewKey, derive_secret
 from ..accounts.usage import Usage
 from ..errors import Forbidden
-from .access import Caller, Running, check_scope, read_secret
+from .access import Caller, Running, read_secret
 from .bodies import JsonAnswer
 from .failures import describe_errors
-from .fields import describe_form, parse_form, read_fields
+from .fields import StrictForm, describe_form, parse_form, read_fields
 from .intake import check_once
 from .pages import Cursor, Limit, answer_page, read_cursor
 from .service import Service
@@ -39,7 +39,7 @@ KeyCursor = Annotated[
 Days = Annotated[int, Query(ge=1, le=366, description="So many days, today included.")]
 
 
-class KeyForm(BaseModel):
+class KeyForm(StrictForm):
     """What a key is made with."""
 
     name: str = Field(default="key", min_length=1, max_length=200, description="What to know the key by.")
@@ -147,8 +147,8 @@ async def list_keys(service: Running, key: Caller, limit: Limit = 50, cursor: Ke
 async def create_key(request: Request, service: Running, key: Caller) -> Response:
     """Make a key of the account; it can do no more than the key that asks for it, and shares its limits."""
     form = parse_form(await read_fields(request), KeyForm)
-    for scope in form.scopes:
-        check_scope(key, scope)
+    if not set(form.scopes) <= set(key.scopes):
+        raise Forbidden(f"The key may give others only the scopes that it has: {', '.join(key.scopes)}.")
     if key.models is not None and not set(form.models or [""]) <= set(key.models):
         raise Forbidden(f"The key may give others only the models that it has: {', '.join(key.models)}.")
     shared = {

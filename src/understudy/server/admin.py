@@ -30,7 +30,7 @@ from .account import (
 )
 from .bodies import JsonAnswer
 from .failures import describe_errors
-from .fields import describe_form, parse_form, read_fields
+from .fields import StrictForm, describe_form, parse_form, read_fields
 from .intake import check_once
 from .pages import Cursor, Limit
 
@@ -45,19 +45,19 @@ OwnLimit = Annotated[
 AccountId = Annotated[str, Path(max_length=100)]
 
 
-class AccountForm(BaseModel):
+class AccountForm(StrictForm):
     """What an account is opened with."""
 
     name: str = Field(min_length=1, max_length=200, description="What to know the account by.")
 
 
-class AccountChange(BaseModel):
+class AccountChange(StrictForm):
     """What can be changed of an account."""
 
     disabled: bool = Field(description="Whether its keys may do nothing.")
 
 
-class GrantForm(BaseModel):
+class GrantForm(StrictForm):
     """Credits that are given, or taken back."""
 
     credits: float = Field(

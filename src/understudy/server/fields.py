@@ -6,7 +6,7 @@ import json
 from typing import Any, TypeVar
 
 from fastapi import Request
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
@@ -29,6 +29,15 @@ TEXTS = ("name", "prompt", "negative_prompt")
 
 JSON_PARAMETERS = ("pose", "poses")
 """Parameters that a form, which knows only text, carries as JSON when they are not a name."""
+
+
+class StrictForm(BaseModel):
+    """A form that refuses a field that it does not know.
+
+    A key whose end was misspelt would never end, and nobody would look again.
+    """
+
+    model_config = ConfigDict(extra="forbid")
 
 
 async def read_fields(request: Request) -> dict[str, Any]:
@@ -55,20 +64,25 @@ def describe_form(form: type[BaseModel]) -> dict[str, Any]:
 
 
 def parse_form(raw: dict[str, Any], form: type[Form]) -> Form:
-    """A form's fields, validated; what it does not know is left out.
+    """A form's fields, validated; what it does not know is left out, unless it is a `StrictForm`.
 
     Raises:
-        InvalidRequest: a field is missing or wrong; it is named.
+        InvalidRequest: a field is missing, wrong or, of a `StrictForm`, unknown; it is named.
     """
     try:
-        known = {name: value for name, value in raw.items() if name in form.model_fields}
-        return form.model_validate(known, strict=True)
+        return form.model_validate(raw, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         name = str(first["loc"][0])
         if first["type"] == "missing":
             raise InvalidRequest(
                 f"The parameter {name} is required.", code="missing_parameter", field=name
+            ) from None
+        if first["type"] == "extra_forbidden":
+            raise InvalidRequest(
+                f"There is no parameter {name[:100]!r} here; there are {', '.join(form.model_fields)}.",
+                code="invalid_parameter",
+                field=name[:100],
             ) from None
         words = form.model_fields[name].description
         raise InvalidRequest(

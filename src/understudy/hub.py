@@ -82,7 +82,10 @@ def plan_delivery(part: Part, revision: str) -> Delivery:
 
     with explaining(part):
         api = HfApi()
-        commit = revision if is_commit(revision) else api.model_info(part.place, revision=revision).sha
+        # Asked for a commit as well: unlike the files' list it is asked for once, so that no network is
+        # told at once.
+        newest = api.model_info(part.place, revision=revision).sha
+        commit = revision if is_commit(revision) else newest
         if commit is None or not is_commit(commit):
             raise UnderstudyError(
                 f"{constants.ENDPOINT} names no commit of {part.place}; use another mirror."

@@ -177,7 +177,8 @@ def test_what_the_hub_refuses_is_one_sentence(hub, understudy, monkeypatch):
     hub.repositories["tiny/text"] = Repository({OLD: {"README.md": b"a text"}})
     assert "preprocessor_config.json" in refused(classifier_model="tiny/text")
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    assert "http://127.0.0.1:9 cannot be reached" in refused()
+    for revision in ("main", "0" * 40):
+        assert "http://127.0.0.1:9 cannot be reached" in refused(classifier_revision=revision)
 
 
 def test_what_does_not_fit_on_the_disk_is_not_begun(hub, understudy):

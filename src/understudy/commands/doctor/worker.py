@@ -25,14 +25,14 @@ def _check_pose_reader(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             name="Pose reader",
             state=WARN,
-            detail="rtmlib is not installed; poses out of pictures need it, skeletons and names do not",
+            detail="rtmlib is not installed; poses out of photographs need it, skeletons and names do not",
             remedy=f'pip install "understudy[pose]" && understudy fetch {POSE}',
         )
     elif any(find_part(settings, part).state != "whole" for part in list_parts(settings, POSE)):
         yield Finding(
             name="Pose reader",
             state=WARN,
-            detail=f"rtmlib {version('rtmlib')}, but not its models, which poses out of pictures need",
+            detail=f"rtmlib {version('rtmlib')}, but not its models, which poses out of photographs need",
             remedy=f"understudy fetch {POSE}",
         )
     else:

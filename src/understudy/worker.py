@@ -351,19 +351,27 @@ class Worker:
         """
         if self._classifier is None:
             return
-        given = [("ip_image", digest) for digest in task.references]
+        given = {"ip_image": task.references}
         if task.pose_picture is not None:
-            given.append(("input_image", task.pose_picture))
-        for name, digest in given:
-            if digest in self._passed:
-                continue
-            if self._classifier.blocks(self._open_picture(digest)):
+            given["input_image"] = [task.pose_picture]
+        for name, digests in given.items():
+            # All of them: what is blocked is shown to nobody, what is not stays.
+            blocked = [digest for digest in digests if self._blocks(digest)]
+            if blocked:
                 raise ContentBlocked(
                     "input",
                     f"the picture in {name} is something that this service does not draw from; give another",
                     field=name,
+                    pictures=blocked,
                 )
-            self._passed.add(digest)
+
+    def _blocks(self, digest: str) -> bool:
+        if digest in self._passed:
+            return False
+        if self._classifier.blocks(self._open_picture(digest)):
+            return True
+        self._passed.add(digest)
+        return False
 
     def _find_pose(self, task: Task) -> WholeBody | None:
         """The body that a task asks for, in pixels of its canvas; None when it asks for none."""
@@ -404,6 +412,8 @@ def describe_failure(task: Task, error: Exception) -> TaskFailed:
     match error:
         case _Cancelled():
             return TaskFailed(task.id, "cancelled", "The request was cancelled.")
+        case ContentBlocked():
+            return TaskFailed(task.id, error.code, error.message, error.field, error.pictures)
         case UnderstudyError():
             return TaskFailed(task.id, error.code, error.message, error.field)
         case EngineError():

@@ -146,7 +146,7 @@ def test_a_blocked_picture_never_leaves_the_worker(tiny):
         Worker(engine, classifier=load(tiny)),
         {"id": "output", "references": [good], "seed": bad},
         {"id": "fine", "references": [good], "seed": good},
-        {"id": "reference", "references": [good, bad], "seed": good + 256},
+        {"id": "reference", "references": [good, bad, bad], "seed": good + 256},
         {"id": "pose", "references": [good], "pose": bad, "seed": good + 512},
     )
     assert read_block(told["output"]).startswith("content_policy_violation (output): ")
@@ -154,6 +154,10 @@ def test_a_blocked_picture_never_leaves_the_worker(tiny):
         "content_policy_violation (input): the picture in ip_image"
     )
     assert read_block(told["pose"]).startswith("content_policy_violation (input): the picture in input_image")
+    # Which of several it is, is told by their digests.
+    failures = {name: told[name][-1].pictures for name in ("output", "reference", "pose")}
+    digest = digest_picture(png(paint(bad)))
+    assert failures == {"output": [], "reference": [digest, digest], "pose": [digest]}
     assert [type(message).__name__ for message in told["fine"]][-1] == "Drawn"
     # What must not be drawn from is not; and nothing is shown before it is judged.
     assert sorted(engine.seeds) == sorted([bad, good])

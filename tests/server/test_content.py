@@ -153,6 +153,24 @@ def test_a_given_picture_is_its_account_s_alone_and_when_it_is_blocked_nobody_s(
         assert http.delete("/v1/characters/Ann").status_code == 200
 
 
+def test_of_a_character_s_pictures_only_the_blocked_ones_are_hidden(start_judging, tiny, body):
+    fine, blocked = _flat(tiny.harmless_colour), _flat(tiny.blocked_colour)
+    # Told apart by more than their colour.
+    near = _flat(tiny.harmless_colour ^ 0x010101)
+    with open_client(start_judging()) as http:
+        saved = http.post("/v1/characters", json={"name": "Ann", "ip_image": [fine, blocked, near]}).json()
+        sent = {**body, "seed": tiny.harmless_colour, "ip_image": "character:Ann"}
+        told = http.post(f"/v1/{SLUG}", json=sent).json()
+        assert told["error"].startswith("content_policy_violation (input): ")
+        assert [http.get(url).status_code for url in saved["urls"]] == [200, 404, 200]
+        # Without it she is drawn again; with it she is not even a job.
+        refused = http.post(f"/v2/{SLUG}", json=sent)
+        assert (refused.status_code, refused.json()["code"]) == (400, "invalid_picture")
+        left = {"ip_image": [saved["urls"][0], saved["urls"][2]]}
+        assert http.patch("/v1/characters/Ann", json=left).status_code == 200
+        assert http.post(f"/v1/{SLUG}", json=sent).status_code == 200
+
+
 def _read_files(service):
     """The bytes of every file that is kept."""
     found = []

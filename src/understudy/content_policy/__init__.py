@@ -9,6 +9,7 @@ which is why pictures can be judged too (`engines/safety.py`). Nothing here need
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self
 
 from ..errors import InferenceFailed
@@ -39,14 +40,18 @@ class ContentBlocked(InferenceFailed):
     """A job asks for, or brought, what the service does not draw.
 
     `stage` is prompt, input (a picture that was given) or output (the picture that was drawn). The
-    message begins with the code and quotes nothing.
+    message begins with the code and quotes nothing. `pictures` are the digests of those in `field` that
+    are not drawn from.
     """
 
     default_code = "content_policy_violation"
 
-    def __init__(self, stage: str, reason: str, field: str | None = None) -> None:
+    def __init__(
+        self, stage: str, reason: str, field: str | None = None, pictures: Sequence[str] = ()
+    ) -> None:
         super().__init__(f"{self.default_code} ({stage}): {reason}.", field=field)
         self.stage = stage
+        self.pictures = list(pictures)
 
 
 class PromptPolicy:

@@ -134,13 +134,14 @@ class Drawn(msgspec.Struct, tag="drawn", frozen=True, kw_only=True):
 class TaskFailed(msgspec.Struct, tag="task_failed", frozen=True):
     """From the worker: a task has no picture; `code` is stable, `cancelled` when it was asked to stop.
 
-    `field` is the parameter at fault, if one is.
+    `field` is the parameter at fault, if one is, and `pictures` the digests of those in it that are.
     """
 
     task_id: str
     code: str
     message: str
     field: str | None = None
+    pictures: list[str] = []
 
 
 class Released(msgspec.Struct, tag="released", frozen=True):

@@ -299,7 +299,7 @@ class Dispatcher:
             if held.lost:
                 await self._let_go(held)
             elif (failure := held.failure) is not None:
-                refused = held.list_refused()
+                refused = await held.list_refused(self._blobs)
                 await self._fail(held, code=failure.code, error=failure.message, refused=refused)
             else:
                 await self._complete(held)

@@ -7,8 +7,10 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..blobs import BlobStore
 from ..content_policy import ContentBlocked
 from ..executors.messages import Drawn, Task, TaskFailed
+from ..pictures import digest_picture
 from .files import StoredFile
 from .job import Job, list_files
 
@@ -105,12 +107,17 @@ class HeldJob:
         """The pictures as the completed job's row tells them: their previews end with it."""
         return [{name: value for name, value in image.items() if name != "preview"} for image in self.images]
 
-    def list_refused(self) -> list[str]:
-        """The files in the parameter whose picture is blocked, where one is."""
+    async def list_refused(self, blobs: BlobStore) -> list[str]:
+        """The files whose pictures are blocked, where some are; of several in a parameter these alone."""
         failure, inputs = self.failure, self.job.inputs
         if failure is None or failure.code != ContentBlocked.default_code or failure.field not in inputs:
             return []
-        return list_files(inputs[failure.field])
+        names = list_files(inputs[failure.field])
+        if len(names) < 2:
+            return names
+        # Several are a character's, whose files are drawn from as they are.
+        digests = {name: digest_picture(await blobs.get(name) or b"") for name in names}
+        return [name for name, digest in digests.items() if digest in failure.pictures]
 
     async def settle(self) -> None:
         """Wait until what is being written of its pictures is written, or is known not to be."""

@@ -65,6 +65,7 @@ _HAS_LETTER = re.compile(r"[^\W\d_]")
 _DOUBLE = re.compile(r"(.)\1")
 _HELD = re.compile(r"(.)\1{2,}")
 _HELD_AT_AN_END = re.compile(r"^(.)\1|(.)\2$")
+_BAR_IN_A_WORD = re.compile(r"(?<=[^\W_])\|(?=[^\W_])")
 _AROUND = ".!?…'’*~`\"-_"
 
 _MASK = re.compile(r"[*#•]")
@@ -207,6 +208,9 @@ def read_prompt(text: str) -> Reading:
             joined.append("".join(parts))
         if _MASK.search(chunk):
             masked |= _read_masks(chunk)
+    if "|" in text:
+        # It parts words, and is written for i and l.
+        joined += _read_words(_BAR_IN_A_WORD.sub("i", text).translate(_SIGNS))
     words = {form for word in {*plain, *signed, *joined, *_join_pieces(pieces)} for form in _forms(word)}
     lines = tuple(f" {' '.join(line)} " for line in (plain, signed))
     return Reading(

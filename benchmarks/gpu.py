@@ -33,6 +33,9 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+# It is read when the library is loaded.
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
 import torch
 from diffusers import AutoencoderKL, ControlNetModel, StableDiffusionXLControlNetPipeline
 from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit_plus

@@ -251,9 +251,11 @@ def _load(kind: Any, place: str, option: str) -> Any:
     try:
         return kind.from_pretrained(place)
     except (OSError, ValueError) as error:
+        choices = "a local folder, or the hub id of a model that can be downloaded from here"
+        if option == "--identity-model":
+            choices = f"{choices}, or {EMBEDDED}, which needs no download"
         raise UnderstudyError(
-            f"{option} {place} cannot be loaded; give a local folder, or the hub id of a model that can be "
-            f"downloaded from here ({str(error).splitlines()[0]})"
+            f"{option} {place} cannot be loaded; give {choices} ({str(error).splitlines()[0]})"
         ) from error
 
 

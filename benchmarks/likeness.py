@@ -26,9 +26,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-# Both are read when the libraries are loaded; engines draw several times slower with threads that spin.
+# They are read when the libraries are loaded; engines draw several times slower with threads that spin.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("HF_HUB_VERBOSITY", "error")
 
 from artists import EngineArtist, ServiceArtist, read_engine
 from comparison import measure_detector, measure_portfolio, read_references, tell_differences, tell_figures

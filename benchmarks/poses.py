@@ -8,12 +8,16 @@ embedded model learns from; their seeds are words, those of trainings numbers, s
 from __future__ import annotations
 
 import io
+import os
 import random
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+
+# It is read when the library is loaded.
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 import numpy
 from PIL import Image

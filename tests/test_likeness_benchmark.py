@@ -279,6 +279,7 @@ def test_a_network_that_is_not_there_ends_the_run_with_a_word(
             likeness.main(["--engine", "null", "--tiny", "--identity-model", place])
         assert str(ended.value).startswith("likeness: --identity-model")
         assert "\n" not in str(ended.value)
+        assert "or embedded, which needs no download" in str(ended.value)
 
 
 def test_a_prompts_network_tells_the_cosine_of_words_and_picture(tmp_path: Path):

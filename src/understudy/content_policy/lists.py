@@ -6,16 +6,16 @@ prompts, so that accents and capitals do not matter here either.
 
 MINORS = """
     child, children, childs, childrens, childlike, kid, kids, kiddo, kiddie, toddler, toddlers, infant,
-    infants, baby, babies, newborn, newborns, preschool*, kindergart*, pre teen, pre teens, tween, tweens, teen,
-    teens, teenage, teenaged, teenager, teenagers, teeny, adolescent, adolescents, adolescence,
-    juvenile, juveniles, minor, minors, under age, under aged, pubescent, pre pubescent, puberty,
-    school girl, school girls, school boy, school boys, school kid, school kids, schoolchild,
+    infants, baby, babies, newborn, newborns, preschool*, kindergart*, pre teen, pre teens, tween,
+    tweens, teen, teens, teenage, teenaged, teenager, teenagers, teeny, adolescent, adolescents,
+    adolescence, juvenile, juveniles, minor, minors, under age, under aged, pubescent, pre pubescent,
+    puberty, school girl, school girls, school boy, school boys, school kid, school kids, schoolchild,
     schoolchildren, high school*, middle school*, elementary school*, primary school*, grade school*,
-    grade schooler*, elementary student*, elementary pupil*, little sister, little sisters, little brother,
-    little brothers, little daughter, little daughters, junior high*, youngster, youngsters,
-    little girl, little girls, little boy, little boys, small girl, small girls, small boy, small boys, young girl, young girls, young boy,
-    young boys, tiny girl, tiny girls, tiny boy, tiny boys, girl child, boy child, under eighteen, loli,
-    lolis, lolita, lolitas, shota, shotas, nymphet, nymphets,
+    grade schooler*, elementary student*, elementary pupil*, little sister, little sisters, little
+    brother, little brothers, little daughter, little daughters, junior high*, youngster, youngsters,
+    little girl, little girls, little boy, little boys, small girl, small girls, small boy, small boys,
+    young girl, young girls, young boy, young boys, tiny girl, tiny girls, tiny boy, tiny boys, girl
+    child, boy child, under eighteen, loli, lolis, lolita, lolitas, shota, shotas, nymphet, nymphets,
     niña, niñas, niño, niños, niñit*, chiquilla*, chiquillo*, colegiala*, menor, menores, bebé, bebés,
     jovencita*, adolescente*,
     enfant, enfants, fillette*, gamin*, garçonnet*, petite fille, petites filles, petit garçon,

@@ -13,7 +13,7 @@ from http.client import HTTPConnection
 import pytest
 
 from picture_host import serve_picture
-from service_client import SLUG, open_client
+from service_client import SLUG, make_key, open_client
 from understudy.settings import Settings
 
 HEADERS = ("x-rate-limit-limit", "x-rate-limit-remaining", "x-rate-limit-reset-at-utc")
@@ -211,6 +211,33 @@ def test_polls_are_limited_for_each_job_and_for_what_is_not_there(slow_service, 
             assert answers[9].status_code in (200, 404)
             assert answers[0].headers.get("x-rate-limit-remaining", "9") == "9"
         assert http.get(f"/v2/requests/{jobs[1]}").status_code == 200
+
+
+def test_pages_of_lists_are_limited_together_and_nothing_else_with_them(slow_service, body):
+    """A page of them costs what hundreds of polls do, and everybody would wait for it."""
+    paths = ("requests", "characters", "keys", "credits", "usage", "webhooks/deliveries")
+    with (
+        open_client(slow_service, make_key(slow_service, "reader")) as http,
+        open_client(slow_service) as other,
+    ):
+        done = http.post(f"/v1/{SLUG}", json=body).headers["x-request-id"]
+        for path in paths:
+            # Each of them alone could go on for ever.
+            refused = read_until_refused(http, f"/v1/{path}")
+            assert (refused.status_code, refused.json()["code"]) == (429, "rate_limited"), path
+            assert int(refused.headers["retry-after"]) >= 1
+        for path in (f"/v2/requests/{done}", "/v1/models", "/v1/get-user-credits"):
+            assert http.get(path).status_code == 200
+        assert other.get("/v1/requests").status_code == 200
+
+
+def read_until_refused(http, path):
+    """The first answer that is no success, or the five hundredth."""
+    for _ in range(500):
+        answer = http.get(path)
+        if not answer.is_success:
+            break
+    return answer
 
 
 def test_a_key_has_so_many_streams_of_events_open(start_service, body, picture_path):

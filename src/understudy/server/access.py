@@ -62,6 +62,17 @@ async def authenticate_admin(
     return key
 
 
+async def authenticate_list(request: Request, key: Annotated[Key, Depends(authenticate)]) -> Key:
+    """The key that the request carries, which may read a page of a list.
+
+    Raises:
+        NotAuthenticated, Forbidden: as `authenticate`.
+        RateLimited: it has read as many as it may.
+    """
+    request.app.state.service.count_list(key)
+    return key
+
+
 async def check_key(request: Request) -> Key:
     """The key that the request carries.
 
@@ -161,5 +172,6 @@ def read_secret(request: Request) -> str:
 
 
 Caller = Annotated[Key, Depends(authenticate)]
+Lister = Annotated[Key, Depends(authenticate_list)]
 Admin = Annotated[Key, Depends(authenticate_admin)]
 Running = Annotated[Service, Depends(get_service)]

@@ -16,7 +16,7 @@ from ..accounts.idempotency import AnsweredBefore
 from ..accounts.keys import Key, NewKey, derive_secret
 from ..accounts.usage import Usage
 from ..errors import Forbidden
-from .access import Caller, Running, read_secret
+from .access import Caller, Lister, Running, read_secret
 from .bodies import JsonAnswer
 from .failures import describe_errors
 from .fields import StrictForm, describe_form, parse_form, read_fields
@@ -131,7 +131,7 @@ class EntriesBody(BaseModel):
 @router.get(
     "/keys", summary="The account's keys", response_model=KeysBody, responses=describe_errors(401, 404)
 )
-async def list_keys(service: Running, key: Caller, limit: Limit = 50, cursor: KeyCursor = None) -> Response:
+async def list_keys(service: Running, key: Lister, limit: Limit = 50, cursor: KeyCursor = None) -> Response:
     """The account's keys, oldest first; those that were revoked or expired as long as the history is kept."""
     return await answer_keys(service, key.account_id, limit, cursor)
 
@@ -172,7 +172,7 @@ async def revoke_key(key_id: KeyId, service: Running, key: Caller) -> Response:
 
 
 @router.get("/usage", summary="Usage by day", response_model=UsageBody, responses=describe_errors(401))
-async def read_usage(service: Running, key: Caller, days: Days = 30) -> Response:
+async def read_usage(service: Running, key: Lister, days: Days = 30) -> Response:
     """What the account's requests came to, by day and model."""
     return answer_usage(await service.usage.list(key.account_id, days))
 
@@ -191,7 +191,7 @@ async def read_credits(service: Running, key: Caller) -> Response:
 @router.get(
     "/credits", summary="The account's ledger", response_model=EntriesBody, responses=describe_errors(401)
 )
-async def list_entries(service: Running, key: Caller, limit: Limit = 50, cursor: Cursor = None) -> Response:
+async def list_entries(service: Running, key: Lister, limit: Limit = 50, cursor: Cursor = None) -> Response:
     """Every change of the account's credits, newest first."""
     return await answer_entries(service, key.account_id, limit, cursor)
 

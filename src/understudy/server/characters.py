@@ -19,7 +19,7 @@ from ..jobs.characters import MOST_PICTURES, Character, CharacterChange
 from ..jobs.files import StoredFile, file_gone
 from ..parameters import LONGEST_PROMPT, Text, name_unknown
 from ..pictures import InlinePicture, digest_picture, parse_picture_text
-from .access import Caller, Running, check_scope, refuse_while_stopping
+from .access import Caller, Lister, Running, check_scope, refuse_while_stopping
 from .bodies import base_url
 from .failures import describe_errors
 from .fields import Form, parse_form, read_fields
@@ -116,7 +116,7 @@ Name = Annotated[str, Path(max_length=64)]
 
 
 @router.get("", summary="The account's characters", responses=describe_errors(401))
-async def list_characters(request: Request, service: Running, key: Caller) -> CharactersBody:
+async def list_characters(request: Request, service: Running, key: Lister) -> CharactersBody:
     """Every saved character of the account, by name."""
     base = base_url(request, service.settings)
     return CharactersBody(

@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 from ..accounts.keys import Key
 from ..errors import Conflict
 from ..jobs.job import Job
-from .access import Caller, Running, read_secret
+from .access import Caller, Lister, Running, read_secret
 from .bodies import (
     FailedBody,
     HistoryEntry,
@@ -186,7 +186,7 @@ async def stream_events(
 async def list_history(
     request: Request,
     service: Running,
-    key: Caller,
+    key: Lister,
     limit: Limit = 50,
     cursor: Cursor = None,
     status: Literal["QUEUED", "PROCESSING", "COMPLETED", "FAILED"] | None = None,

@@ -45,6 +45,9 @@ from .key_watch import KeyWatch
 POLL_SECONDS = 10
 """Polls are counted over so long: they may come in bursts."""
 
+LISTS_PER_SECOND = 5
+"""Pages of lists that a key may read, over as long as polls: each costs what hundreds of polls do."""
+
 DECODER_PROCESSES = 2
 """Pictures decoded at the same time; the second child starts when it is first needed."""
 
@@ -114,6 +117,16 @@ class Service:
         limit = key.limits(self.usual_limits).posts_per_minute
         if limit and (wait_seconds := self.posts.take(key.counted_as, limit)):
             raise refuse(f"The key may send {limit} requests of any kind a minute", wait_seconds)
+
+    def count_list(self, key: Key) -> None:
+        """Count a page of a list, where polls are counted.
+
+        Raises:
+            RateLimited: the key has read as many as it may.
+        """
+        limit = LISTS_PER_SECOND * POLL_SECONDS
+        if self.polls is not None and (wait_seconds := self.polls.take(f"lists of {key.counted_as}", limit)):
+            raise refuse(f"The key may read {LISTS_PER_SECOND} pages of lists a second", wait_seconds)
 
     def open_stream(self, key: Key) -> Callable[[], None]:
         """Count a stream of events of a key; call what is returned at its end.

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from ..accounts.keys import Key
 from ..accounts.webhooks import Delivery, WebhookSecret
 from ..errors import Forbidden
-from .access import Caller, Running, check_scope
+from .access import Caller, Lister, Running, check_scope
 from .bodies import JsonAnswer
 from .failures import describe_errors
 from .intake import check_once
@@ -94,7 +94,7 @@ async def rotate_secret(request: Request, service: Running, key: Caller) -> Resp
 )
 async def list_deliveries(
     service: Running,
-    key: Caller,
+    key: Lister,
     limit: Limit = 50,
     cursor: Cursor = None,
     state: State | None = None,

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import random
+import sqlite3
 import uuid
+from contextlib import closing
 
 import pytest
 from PIL import Image
@@ -14,7 +16,7 @@ from service_client import SLUG, make_key, open_client
 from understudy.accounts.accounts import AccountStore, new_account
 from understudy.database import Database, migrate_database
 from understudy.errors import Conflict
-from understudy.jobs.files import FileStore, StoredFile
+from understudy.jobs.files import LEAST_BYTES, FileStore, StoredFile
 
 
 def draw_noise(side: int) -> str:
@@ -80,10 +82,35 @@ async def test_files_that_come_together_count_together(files):
             created_at=0.0,
         )
 
-    await files.add([describe(60), describe(1000, "output"), describe(1000, "input")])
+    least = LEAST_BYTES
+    await files.add([describe(3 * least), describe(50 * least, "output"), describe(50 * least, "input")])
     with pytest.raises(Conflict) as refused:
-        await files.add([describe(20), describe(21)], most_bytes=100)
+        await files.add([describe(least), describe(least + 1)], most_bytes=5 * least)
     assert refused.value.code == "too_many_pictures"
-    assert await files.sum_kept(account.id) == 60
-    await files.add([describe(20), describe(20)], most_bytes=100)
-    assert await files.sum_kept(account.id) == 100
+    assert await files.sum_kept(account.id) == 3 * least
+    # A small one counts for more than it has: else there would be no end of them.
+    await files.add([describe(1), describe(least - 1)], most_bytes=5 * least)
+    assert await files.sum_kept(account.id) == 5 * least
+    with pytest.raises(Conflict):
+        await files.add([describe(1)], most_bytes=6 * least - 1)
+
+
+def test_an_account_has_no_end_of_characters(start_service):
+    service = start_service(engine="null")
+    saved = {"ip_image": draw_noise(64)}
+    with open_client(service) as http, open_client(service, make_key(service, "other")) as other:
+        assert http.post("/v1/characters", json={**saved, "name": "first"}).status_code == 201
+        with closing(sqlite3.connect(service.data_dir / "understudy.sqlite3", timeout=60)) as database:
+            # As if they had been saved; a request for each would take long.
+            database.executemany(
+                "INSERT INTO characters (account_id, name, prompt, created_at)"
+                " SELECT account_id, ?, prompt, created_at FROM characters WHERE name = 'first'",
+                [(f"{number}",) for number in range(999)],
+            )
+            database.commit()
+        refused = http.post("/v1/characters", json={**saved, "name": "one more"})
+        assert refusal(refused) == (409, "too_many_pictures")
+        assert "1000 saved characters" in refused.json()["error"]
+        assert other.post("/v1/characters", json={**saved, "name": "first"}).status_code == 201
+        assert http.delete("/v1/characters/first").status_code == 200
+        assert http.post("/v1/characters", json={**saved, "name": "one more"}).status_code == 201

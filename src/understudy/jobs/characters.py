@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from ..accounts.idempotency import IdempotencyKey, carry_out_once
@@ -19,6 +19,9 @@ from .tables import character_pictures, characters, files
 
 MOST_PICTURES = 8
 """The most pictures of one character."""
+
+MOST_CHARACTERS = 1000
+"""The most characters of an account; they are listed on one page."""
 
 Answer = dict[str, Any]
 
@@ -77,12 +80,18 @@ class CharacterStore:
         these pictures included; 0 is no limit.
 
         Raises:
-            Conflict: the account has one of that name (`already_exists`), it would keep more
-                (`too_many_pictures`), or `once` is another request's.
+            Conflict: the account has one of that name (`already_exists`), it would keep more, or more
+                than `MOST_CHARACTERS` (`too_many_pictures`), or `once` is another request's.
             AnsweredBefore: the request was carried out before.
         """
 
         def insert_character(connection: Connection) -> Conflict | None:
+            if (connection.scalar(_count, {"account_id": character.account_id}) or 0) >= MOST_CHARACTERS:
+                return Conflict(
+                    f"The account has {MOST_CHARACTERS} saved characters, as many as it may have; "
+                    "delete one first.",
+                    code="too_many_pictures",
+                )
             if refusal := find_excess(connection, pictures, most_bytes):
                 return refusal
             insert_files(connection, pictures)
@@ -181,6 +190,7 @@ _of_account = characters.c.account_id == bindparam("account_id")
 _of_name = and_(_of_account, characters.c.name == bindparam("name"))
 _find_all = _with_pictures.where(_of_account).order_by(characters.c.name, character_pictures.c.number)
 _find_one = _with_pictures.where(_of_name).order_by(character_pictures.c.number)
+_count = select(func.count()).select_from(characters).where(_of_account)
 _lock_one = select(characters.c.name).where(_of_name).with_for_update()
 
 

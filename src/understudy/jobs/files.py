@@ -22,6 +22,9 @@ from ..errors import Conflict, InvalidRequest
 from .job import list_files
 from .tables import files, jobs, kept, unended
 
+LEAST_BYTES = 65_536
+"""What a file that an account keeps counts for at least: a small one costs its row and its place too."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StoredFile:
@@ -90,7 +93,7 @@ class FileStore:
         return await self._recent.find(name, self.find)
 
     async def sum_kept(self, account_id: str) -> int:
-        """The bytes of an account's uploads and characters."""
+        """The bytes of an account's uploads and characters, as they are counted (`count_bytes`)."""
         return await self.database.look(lambda connection: _sum_kept(connection, account_id))
 
     async def list_expired(self, limit: int = 500) -> list[str]:
@@ -128,9 +131,9 @@ _find = select(files).where(
     files.c.kind.not_in(("deleted", "refused")),
     or_(files.c.expires_at.is_(None), files.c.expires_at > bindparam("now")),
 )
-_sum_of_account = select(func.coalesce(func.sum(files.c.size), 0)).where(
-    kept, files.c.account_id == bindparam("of_account")
-)
+_sum_of_account = select(
+    func.coalesce(func.sum(case((files.c.size < LEAST_BYTES, LEAST_BYTES), else_=files.c.size)), 0)
+).where(kept, files.c.account_id == bindparam("of_account"))
 _insert = insert(files)
 _inputs_of_unended = select(jobs.c.inputs).where(unended)
 _of_job = update(files).where(files.c.job_id == bindparam("of_job"))
@@ -171,8 +174,13 @@ def find_excess(connection: Connection, rows: Sequence[StoredFile], most_bytes: 
     """
     if not most_bytes or not rows:
         return None
-    kept_bytes = _sum_kept(connection, rows[0].account_id) + sum(row.size for row in rows)
+    kept_bytes = _sum_kept(connection, rows[0].account_id) + sum(count_bytes(row.size) for row in rows)
     return too_many_pictures(most_bytes) if kept_bytes > most_bytes else None
+
+
+def count_bytes(size: int) -> int:
+    """What a file of so many bytes counts for, of what an account may keep."""
+    return max(size, LEAST_BYTES)
 
 
 def _sum_kept(connection: Connection, account_id: str) -> int:

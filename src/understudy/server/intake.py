@@ -19,7 +19,7 @@ from ..accounts.keys import Key
 from ..errors import InvalidRequest, NotFound
 from ..guard import BadUrl, parse_url
 from ..jobs.characters import Character
-from ..jobs.files import StoredFile, delete_rowless, file_gone, too_many_pictures
+from ..jobs.files import StoredFile, count_bytes, delete_rowless, file_gone, too_many_pictures
 from ..parameters import CHARACTER_PREFIX, PICTURE_FIELDS, Parameters, parse_parameters
 from ..pictures import InlinePicture, PictureUrl, digest_picture, parse_picture_text
 from ..pose.library import find_pose
@@ -143,7 +143,7 @@ async def keep_decoded(
     most_bytes = service.settings.account_kept_bytes
     if kind != "input" and most_bytes:
         kept_bytes = await service.files.sum_kept(key.account_id)
-        if kept_bytes + len(picture) > most_bytes:
+        if kept_bytes + count_bytes(len(picture)) > most_bytes:
             raise too_many_pictures(most_bytes)
     name = await service.blobs.put("image/png", picture)
     now = time.time()

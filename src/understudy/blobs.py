@@ -9,10 +9,14 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import time
 from collections import OrderedDict
 from pathlib import Path
 
 _EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
+
+CHECK_SECONDS = 1.0
+"""How long it is known whether a file can be written: anybody may ask, and each look costs a sync."""
 
 RECENT_BYTES = 32_000_000
 """What is kept in memory of the files that were read last."""
@@ -26,6 +30,8 @@ class BlobStore:
         # A character's picture is read for each job that is given it.
         self._recent: OrderedDict[str, bytes] = OrderedDict()
         self._recent_bytes = 0
+        self._checked: asyncio.Task[None] | None = None
+        self._checked_at = 0.0
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     async def put(self, content_type: str, data: bytes) -> str:
@@ -62,11 +68,18 @@ class BlobStore:
         return await asyncio.to_thread(os.listdir, self.folder)
 
     async def check(self) -> None:
-        """Write and forget a small file.
+        """Write and forget a small file, once for all who ask within a second.
 
         Raises:
             OSError: the folder cannot be written.
         """
+        now = time.monotonic()
+        if self._checked is None or now - self._checked_at > CHECK_SECONDS:
+            self._checked, self._checked_at = asyncio.create_task(self._write_and_forget()), now
+        # It goes on for the others though one of them leaves.
+        await asyncio.shield(self._checked)
+
+    async def _write_and_forget(self) -> None:
         await self.delete(await self.put("image/png", b"check"))
 
     def _remember(self, name: str, data: bytes) -> None:

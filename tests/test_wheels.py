@@ -99,7 +99,7 @@ def test_the_sdk_needs_no_more_than_its_two_dependencies(wheels, tmp_path):
         [python.with_name("understudy"), "--help"], capture_output=True, text=True, check=False, cwd=tmp_path
     )
     assert done.returncode == 1
-    assert 'pip install "understudy[server]"' in done.stderr
+    assert 'pip install ./models/toon ".[server]"' in done.stderr
 
 
 def _with_requirements(*names: str) -> set[str]:

@@ -24,7 +24,7 @@ def main() -> None:
             raise
         print(
             f"The command line needs {error.name}, which is not installed: "
-            'pip install "understudy[server]" brings it.',
+            'pip install ./models/toon ".[server]" in a clone of Understudy brings it.',
             file=sys.stderr,
         )
         sys.exit(1)

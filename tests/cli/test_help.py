@@ -114,4 +114,4 @@ def test_without_the_server_extra_it_says_what_to_install():
     )
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
-    assert 'pip install "understudy[server]"' in done.stderr
+    assert 'pip install ./models/toon ".[server]"' in done.stderr

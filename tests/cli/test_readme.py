@@ -105,6 +105,15 @@ def test_every_link_leads_somewhere(page):
         assert (ROOT / page).parent.joinpath(target).exists(), target
 
 
+def test_no_page_has_pip_look_for_the_name():
+    """A package of that name is on the index, and is another project's."""
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    # Who is told so by a service has Understudy already, which pip then takes.
+    pages.remove(ROOT / "docs" / "errors.md")
+    for page in pages:
+        assert not re.search(r"pip install\b[^`\n]*[ \"']understudy\b", page.read_text()), page
+
+
 def _read_settings_table(page: str) -> dict[str, str]:
     """Setting (as a field's name) -> its default as the page shows it."""
     rows = re.findall(

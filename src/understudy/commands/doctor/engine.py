@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ...backup import is_in_use
 from ...catalog import ENGINES
 from ...errors import UnderstudyError
-from .finding import FAIL, INFO, OK, WARN, Finding, describe_size
+from .finding import FAIL, INFO, INSTALL, OK, WARN, Finding, describe_size
 
 if TYPE_CHECKING:
     from ...settings import Settings
@@ -88,7 +88,7 @@ def _check_packages(engine: str) -> Iterator[Finding]:
             name="Packages",
             state=FAIL,
             detail=f"{', '.join(missing)} not installed",
-            remedy='pip install "understudy[server]"',
+            remedy=INSTALL,
         )
 
 
@@ -152,7 +152,7 @@ def _check_toon() -> Finding:
             name="Weights",
             state=FAIL,
             detail="toon's are not installed",
-            remedy="pip install understudy-toon",
+            remedy=INSTALL,
         )
     from understudy_toon import checkpoint_path
 
@@ -162,7 +162,7 @@ def _check_toon() -> Finding:
             name="Weights",
             state=FAIL,
             detail=f"toon's are not whole in {folder}",
-            remedy="pip install --force-reinstall --no-deps understudy-toon",
+            remedy="pip install --force-reinstall --no-deps ./models/toon, in a clone of Understudy",
         )
     return Finding(name="Weights", state=OK, detail=f"model: understudy-toon {toon}, in {folder}")
 

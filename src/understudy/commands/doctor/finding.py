@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 OK, INFO, WARN, FAIL = "ok", "info", "warn", "fail"
 
+INSTALL = 'pip install ./models/toon ".[server]", in a clone of Understudy'
+"""A folder, for the package of that name which pip finds by itself is another project's."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:

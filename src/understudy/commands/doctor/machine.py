@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...backup import is_in_use
 from ..options import name_unknown_settings
-from .finding import FAIL, OK, WARN, Finding, describe_size
+from .finding import FAIL, INSTALL, OK, WARN, Finding, describe_size
 
 if TYPE_CHECKING:
     from ...settings import Settings
@@ -85,7 +85,7 @@ def ask_torch() -> dict[str, Any] | str:
 def check_torch(settings: Settings, torch: dict[str, Any] | str) -> Iterator[Finding]:
     """What PyTorch said of itself and of its devices."""
     if isinstance(torch, str):
-        yield Finding(name="PyTorch", state=FAIL, detail=torch, remedy='pip install "understudy[server]"')
+        yield Finding(name="PyTorch", state=FAIL, detail=torch, remedy=INSTALL)
         return
     build = f"for CUDA {torch['cuda']}" if torch["cuda"] else "for CPUs"
     yield Finding(name="PyTorch", state=OK, detail=f"{torch['version']}, {build}")

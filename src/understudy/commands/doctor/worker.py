@@ -85,7 +85,8 @@ def check_worker(settings: Settings) -> Iterator[Finding]:
         )
         return
     if missing := find_missing_weights(settings):
-        yield Finding(name="Worker", state=WARN, detail="not tried without its weights", remedy=missing)
+        # What gets them is told with the engine.
+        yield Finding(name="Worker", state=WARN, detail=f"not tried: {missing.rstrip('.')}")
         return
     started = asyncio.run(_try_worker(settings))
     if isinstance(started, str):

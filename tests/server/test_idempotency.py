@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import sqlite3
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 
@@ -102,6 +104,23 @@ def test_a_request_that_was_deleted_is_not_made_anew(open_account, body, once):
     answer = http.post(f"/v1/{SLUG}", json=body, headers=once)
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
     assert count_jobs(http) == 0
+
+
+def test_an_answer_is_kept_for_a_day_and_no_longer(open_account, billing_service, body, once):
+    http = open_account(credits=1)
+    first = http.post(f"/v2/{SLUG}", json=body, headers=once).json()
+    with closing(sqlite3.connect(billing_service.data_dir / "understudy.sqlite3", timeout=60)) as database:
+        mine = (once["Idempotency-Key"],)
+        (until,) = database.execute("SELECT expires_at FROM idempotency_keys WHERE key = ?", mine).fetchone()
+        assert 86_300 < until - time.time() <= 86_400
+        # A day later, before a sweep has been by.
+        database.execute("UPDATE idempotency_keys SET expires_at = 1.0 WHERE key = ?", mine)
+        database.commit()
+    other = {**body, "steps": 11}
+    second, again = (http.post(f"/v2/{SLUG}", json=other, headers=once) for _ in range(2))
+    assert (second.status_code, again.json()) == (200, second.json())
+    assert second.json()["request_id"] != first["request_id"]
+    assert count_jobs(http) == 2
 
 
 def test_a_dry_run_uses_no_key_up(open_account, body, once):

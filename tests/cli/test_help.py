@@ -1,5 +1,6 @@
 """What the command line says of itself."""
 
+import itertools
 import subprocess
 import sys
 
@@ -30,6 +31,16 @@ def test_help_names_and_describes_every_command(understudy):
     ):
         (line,) = [line for line in words.splitlines() if f"│ {command} " in line]
         assert len(line.strip("│ ").removeprefix(command).strip()) > 20
+
+
+def test_a_paragraph_is_broken_by_the_terminal_alone(understudy):
+    """Not where its source has a line's end, which leaves lines of two words."""
+    told = understudy("serve", "--help", columns=80).stdout.partition("╭")[0]
+    _, _, *lines = (line.strip() for line in told.splitlines() if line.strip())
+    assert "A stop takes no new job, lets the running ones end" in " ".join(lines)
+    width = max(map(len, lines))
+    for line, following in itertools.pairwise(lines):
+        assert len(f"{line} {following.split()[0]}") > width, line
 
 
 @pytest.mark.parametrize(

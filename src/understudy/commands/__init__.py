@@ -5,6 +5,7 @@ A command imports what it needs when it runs, so that `--help` answers at once.
 
 from __future__ import annotations
 
+import inspect
 from typing import Annotated
 
 import typer
@@ -52,16 +53,16 @@ def _understudy(
     pass
 
 
-app.command()(serve)
-app.command()(generate)
-app.command()(sheet)
-app.command()(poses)
+def _join_lines(docstring: str | None) -> str:
+    """Each paragraph on one line, for the terminal to break; typer does so of the first alone."""
+    paragraphs = inspect.cleandoc(docstring or "").split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+
+
+for command in (serve, generate, sheet, poses, doctor, fetch, backup, restore):
+    app.command(help=_join_lines(command.__doc__))(command)
 app.add_typer(characters, name="characters")
 app.add_typer(keys, name="keys")
 app.add_typer(accounts, name="accounts")
 app.add_typer(credits, name="credits")
 app.add_typer(webhooks, name="webhooks")
-app.command()(doctor)
-app.command()(fetch)
-app.command()(backup)
-app.command()(restore)

@@ -45,13 +45,17 @@ _PICTURES = re.compile(r"sha256:[0-9a-f]{64}|data:image/[^\"]*")
 
 @dataclass(frozen=True)
 class Operation:
-    """A verb on a path; `noun` and `parameter` of the one thing that the path names, if it names one."""
+    """A verb on a path; `noun` and `parameter` of the one thing that the path names, if it names one.
+
+    `fields` are those of a body that may have no others; None where it may.
+    """
 
     method: str
     path: str
     noun: str | None
     parameter: str | None
     query: frozenset[str]
+    fields: frozenset[str] | None
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
@@ -82,7 +86,14 @@ def _list_operations(description: dict[str, Any]) -> Iterator[Operation]:
         ((noun, parameter),) = re.findall(r"/([^/{]+)/\{(\w+)\}", path) or [(None, None)]
         for method, operation in methods.items():
             query = {one["name"] for one in operation.get("parameters", ()) if one["in"] == "query"}
-            yield Operation(method.upper(), path, noun, parameter, frozenset(query))
+            fields = _find_only_fields(operation)
+            yield Operation(method.upper(), path, noun, parameter, frozenset(query), fields)
+
+
+def _find_only_fields(operation: dict[str, Any]) -> frozenset[str] | None:
+    content = operation.get("requestBody", {}).get("content", {})
+    schema = content.get("application/json", {}).get("schema", {})
+    return frozenset(schema["properties"]) if schema.get("additionalProperties") is False else None
 
 
 def find_marks(text: str) -> set[str]:

@@ -66,6 +66,14 @@ def test_a_folder_of_weights_that_is_not_there_is_refused(understudy, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_picture_classifier_that_is_not_there_is_named(understudy, tmp_path, monkeypatch):
+    """It is fetched with an engine that needs nothing else."""
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    done = understudy("serve", "--engine", "null", block_pictures="true", status=1)
+    assert "The picture classifier of null (Falconsai/nsfw_image_detection)" in done.stderr
+    assert "understudy fetch null" in done.stderr
+
+
 def test_what_is_no_setting_is_told(understudy):
     # The engine that is refused ends the start.
     done = understudy("serve", foo=1, data_dri="x", engine="sdxl", sdxl_model="/no where", status=1)

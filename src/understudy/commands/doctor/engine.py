@@ -44,7 +44,9 @@ def find_missing_weights(settings: Settings) -> str | None:
     for one in found:
         if not one.part.names_folder and one.state != "whole":
             engine = one.part.engine
-            return f"The weights of {engine} are not on this machine; run `understudy fetch {engine}`."
+            # An engine that needs no weights may want the picture classifier.
+            lacking = f"The {one.part.name} of {engine} ({one.part.place}) is not on this machine"
+            return f"{lacking}; run `understudy fetch {engine}`."
     return None
 
 

@@ -5,24 +5,26 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import update
 
+from understudy.accounts.credits import CreditStore
+from understudy.accounts.idempotency import AnsweredBefore, IdempotencyKey
 from understudy.accounts.keys import KeyStore, NewKey
-from understudy.accounts.limits import MINUTE, Limits, RateCounter, take_submit
+from understudy.accounts.limits import MINUTE, UNLIMITED, Limits, RateCounter, take_submit
 from understudy.accounts.tables import keys
 from understudy.database import Database, migrate_database
-from understudy.errors import RateLimited
+from understudy.errors import InsufficientCredits, RateLimited
 from understudy.jobs.events import ChangeFeed
 from understudy.jobs.job import NewJob
 from understudy.jobs.store import Store, Submitted
 
 
-def submit(store, key, limits):
+def submit(store, key, limits=UNLIMITED, price=None, **once):
     """Submit a job of a key within its limits."""
     new = NewJob(
         id=str(uuid.uuid4()),
@@ -33,12 +35,14 @@ def submit(store, key, limits):
         inputs={},
         seed=1,
         steps=1,
+        price_microcredits=price,
     )
-    return store.submit(new, [], 10_000, limits=limits)
+    return store.submit(new, [], 10_000, limits=limits, **once)
 
 
-async def submit_through_gateways(folder, count, limits):
-    """Submit jobs of one key through three gateways at once: what was accepted, what was refused."""
+@asynccontextmanager
+async def open_gateways(folder):
+    """Three gateways on one database, and a key."""
     migrate_database(folder)
     async with AsyncExitStack() as stack:
         stores = []
@@ -46,7 +50,12 @@ async def submit_through_gateways(folder, count, limits):
             database = Database.open(folder)
             stack.push_async_callback(database.close)
             stores.append(Store(database, ChangeFeed()))
-        key = (await KeyStore(stores[0].database).create("first"))[1]
+        yield stores, (await KeyStore(stores[0].database).create("first"))[1]
+
+
+async def submit_through_gateways(folder, count, limits):
+    """Submit jobs of one key through three gateways at once: what was accepted, what was refused."""
+    async with open_gateways(folder) as (stores, key):
         started_at = time.time()
 
         submits = [submit(stores[number % 3], key, limits) for number in range(count)]
@@ -79,6 +88,44 @@ async def test_gateways_agree_on_the_jobs_of_an_account(tmp_path):
     accepted, refused, _ = await submit_through_gateways(tmp_path, 20, limits)
     assert len(accepted) == 7
     assert all("The account has 7 jobs" in error.message for error in refused)
+
+
+async def test_gateways_hold_no_more_than_there_is(tmp_path):
+    async with open_gateways(tmp_path) as (stores, key):
+        credits = CreditStore(stores[0].database)
+        await credits.grant(key.account_id, 50)
+        done = await asyncio.gather(
+            *(submit(stores[number % 3], key, price=7) for number in range(24)), return_exceptions=True
+        )
+        assert sum(isinstance(one, Submitted) for one in done) == 7
+        assert sum(isinstance(one, InsufficientCredits) for one in done) == 17
+        assert await credits.read_balance(key.account_id) == 1
+        jobs = [one.job for one in done if isinstance(one, Submitted)]
+        # Each is cancelled at all gateways at once: what was held comes back once.
+        ends = await asyncio.gather(
+            *(store.cancel(job.id, key.account_id) for job in jobs for store in stores)
+        )
+        assert sum(ended for _, ended in ends) == 7
+        assert await credits.read_balance(key.account_id) == 50
+        assert await credits.find_unbalanced() == {}
+
+
+async def test_gateways_carry_the_same_request_out_once(tmp_path):
+    async with open_gateways(tmp_path) as (stores, key):
+        await CreditStore(stores[0].database).grant(key.account_id, 50)
+        once = IdempotencyKey(account_id=key.account_id, key="a", fingerprint="x")
+        done = await asyncio.gather(
+            *(
+                submit(stores[number % 3], key, price=7, once=once, answer={"number": number})
+                for number in range(24)
+            ),
+            return_exceptions=True,
+        )
+        assert sum(isinstance(one, Submitted) for one in done) == 1
+        answers = [one.body for one in done if isinstance(one, AnsweredBefore)]
+        (first,) = (number for number, one in enumerate(done) if isinstance(one, Submitted))
+        assert answers == [{"number": first}] * 23
+        assert await CreditStore(stores[1].database).read_balance(key.account_id) == 43
 
 
 async def test_the_jobs_of_an_account_are_counted_over_its_keys(store, key, other_key):

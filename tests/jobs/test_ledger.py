@@ -56,6 +56,7 @@ class LedgerMachine(MortalStore):
         self.known: dict[str, Billed] = {}
         self.gone: list[Billed] = []
         self.answered: dict[tuple[str, str], tuple[str, str]] = {}
+        self.entered: dict[int, tuple[Any, ...]] = {}
 
     def free_all(self) -> None:
         for known in self.known.values():
@@ -274,6 +275,9 @@ class LedgerMachine(MortalStore):
     def the_ledger_adds_up(self):
         entries, jobs, accounts, answers = self.look()
         assert self.do(CreditStore(self.database).find_unbalanced()) == {}
+        entered = {entry.sequence: tuple(entry) for entry in entries}
+        assert self.entered.items() <= entered.items(), "an entry was changed or is gone"
+        self.entered = entered
         for account in accounts:
             mine = [entry.amount_microcredits for entry in entries if entry.account_id == account.id]
             assert account.balance_microcredits == sum(mine) == self.balance(account.id)

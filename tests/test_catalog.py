@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from understudy.catalog import ENGINES, REFERENCE_SLUG, Catalog, find_engine, list_slugs
@@ -57,6 +60,19 @@ def test_drawing_without_a_service_takes_the_engine_of_the_model():
 )
 def test_a_price_is_in_proportion_to_the_work(engine, settings, price):
     assert tell(engine, **settings)["price"] == pytest.approx(price, abs=0.005)
+
+
+def test_the_page_of_the_engines_has_their_prices():
+    page = (Path(__file__).parents[1] / "docs" / "engines" / "README.md").read_text()
+    (row,) = re.findall(r"^\| credits a picture \| (.*) \|$", page, re.MULTILINE)
+    told = [[float(price) for price in re.findall(r"\d+\.\d+", cell)] for cell in row.split(" | ")]
+    fast_lora = "lightx2v/Qwen-Image-Edit-2511-Lightning"
+    assert told == [
+        [tell("toon")["price"]],
+        [tell("sdxl", sdxl_preset=preset)["price"] for preset in ("quality", "hyper", "lightning")],
+        [tell("qwen-edit", qwen_edit_lora=lora)["price"] for lora in ("", fast_lora)],
+        [tell("flux2-klein", flux2_klein_preset=preset)["price"] for preset in ("distilled", "base")],
+    ]
 
 
 def test_an_operators_price_is_the_first_engines_and_moves_the_others():

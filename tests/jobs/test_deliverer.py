@@ -135,6 +135,28 @@ async def test_no_limit_is_passed(open_deliverer, hang):
     assert max(counts.values()) <= module.AT_ONCE_TO_TARGET
 
 
+async def test_what_the_service_itself_fails_on_is_recorded_and_given_up(store, webhooks, end, key):
+    tries = Log()
+
+    def describe(job, base):
+        tries.add("tried")
+        raise ValueError("a prompt")
+
+    settings = Settings(webhook_retry_seconds=0.01, webhook_timeout_seconds=600.0)
+    await end(key)
+    running = Deliverer(settings, webhooks, store, Meters(), describe)
+    await running.start()
+    try:
+        # Those before the last one are recorded.
+        await tries.until(lambda tries: len(tries) == 4)
+    finally:
+        await running.stop()
+    (delivery,) = await webhooks.list(key.account_id, limit=1)
+    assert (delivery.state, delivery.lease_expires_at) == ("pending", None)
+    assert len(delivery.attempts) >= 3
+    assert {one["error"] for one in delivery.attempts} == {"The service failed on it; its log says more."}
+
+
 def due(*of: tuple[str, str]) -> list[DueDelivery]:
     return [DueDelivery(number, account_id, target) for number, (account_id, target) in enumerate(of)]
 

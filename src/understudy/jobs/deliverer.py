@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+from sqlalchemy.exc import DBAPIError
 from standardwebhooks import Webhook
 
 from ..accounts.webhooks import Attempt, Delivery, DueDelivery, WebhookStore
@@ -170,7 +171,7 @@ class Deliverer:
         """Attempt a delivery once, and record what came of it."""
         at, begun = time.time(), time.monotonic()
         try:
-            outcome = await self._attempt(delivery)
+            outcome = await self._attempt_safely(delivery)
             attempt = Attempt(
                 at=at,
                 status=outcome.status,
@@ -194,6 +195,16 @@ class Deliverer:
         self._meters.webhook_attempts.labels(state).inc()
         told = {"delivery": delivery.id, "job": delivery.job_id, "state": state, "status": outcome.status}
         log.info("webhook_attempted", extra=told)
+
+    async def _attempt_safely(self, delivery: Delivery) -> _Outcome:
+        """What came of an attempt, whatever it ran into: one that is never recorded has no end."""
+        try:
+            return await self._attempt(delivery)
+        except DBAPIError:
+            raise
+        except Exception:
+            log.exception("delivery_failed", extra={"delivery": delivery.id, "job": delivery.job_id})
+            return _Outcome(error="The service failed on it; its log says more.")
 
     async def _attempt(self, delivery: Delivery) -> _Outcome:
         job = await self._store.get(delivery.job_id)

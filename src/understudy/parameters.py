@@ -8,7 +8,7 @@ names it, a pose name is not yet looked up.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -235,10 +235,10 @@ def parse_parameters(raw: Mapping[str, Any]) -> tuple[Parameters, list[str]]:
     return parameters, name_unknown(raw, known)
 
 
-def name_unknown(raw: Mapping[str, Any], known: Container[str]) -> list[str]:
-    """A warning for each of the first 20 fields that nothing knows."""
+def name_unknown(raw: Iterable[str], known: Container[str], kind: str = "parameter") -> list[str]:
+    """A warning for each of the first 20 names that nothing knows."""
     unknown = [str(name) for name in raw if name not in known]
-    return [f"Unknown parameter {name[:64]!r} was ignored." for name in unknown[:20]]
+    return [f"Unknown {kind} {name[:64]!r} was ignored." for name in unknown[:20]]
 
 
 def parameters_schema() -> dict[str, Any]:

@@ -153,6 +153,12 @@ def test_null_means_not_given(http, body):
     assert finish(http, {**body, "negative_prompt": None, "steps": None, "input_image": None})["seed"] == 7
 
 
+def test_what_a_query_asks_in_vain_is_named_in_warnings(http, body):
+    answer = http.post(f"/v2/{SLUG}?dryrun=true", json={**body, "extra": 1})
+    warnings = ["Unknown parameter 'extra' was ignored.", "Unknown query parameter 'dryrun' was ignored."]
+    assert answer.json()["warnings"] == warnings
+
+
 def test_a_dry_run_makes_no_job(http, body):
     before = http.get("/v1/requests").json()["requests"]
     for version in ("v1", "v2"):

@@ -20,7 +20,7 @@ from ..errors import InvalidRequest, NotFound
 from ..guard import BadUrl, parse_url
 from ..jobs.characters import Character
 from ..jobs.files import StoredFile, count_bytes, delete_rowless, file_gone, too_many_pictures
-from ..parameters import CHARACTER_PREFIX, PICTURE_FIELDS, Parameters, parse_parameters
+from ..parameters import CHARACTER_PREFIX, PICTURE_FIELDS, Parameters, name_unknown, parse_parameters
 from ..pictures import InlinePicture, PictureUrl, digest_picture, parse_picture_text
 from ..pose.library import find_pose
 from .bodies import base_url
@@ -77,6 +77,8 @@ async def read_request(
     raw = await read_fields(request)
     attachments = _take_attachments(raw)
     parameters, warnings = parse_parameters(raw)
+    # Who misspells a dry run is billed: it must not be so without a word.
+    warnings += name_unknown(request.query_params, ("dry_run",), "query parameter")
     _check_pose_names(parameters)
     _check_webhook(parameters)
     intake = Intake(parameters, warnings)

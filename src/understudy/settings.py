@@ -218,6 +218,12 @@ class Settings(BaseSettings):
     account_concurrent_jobs: Annotated[int | None, _EMPTY_IS_NONE] = Field(
         default=None, ge=0, description="The same for all keys of an account together; 0 is no limit."
     )
+    account_failures_per_day: Annotated[int | None, _EMPTY_IS_NONE] = Field(
+        default=None,
+        ge=0,
+        description="Requests of an account that may fail in a day, beside as many as are completed; "
+        "0 is no limit.",
+    )
     polls_per_second: Annotated[int | None, _EMPTY_IS_NONE] = Field(
         default=None, ge=0, description="How often a key may ask for each of its jobs; 0 is no limit."
     )
@@ -321,6 +327,7 @@ class Settings(BaseSettings):
             "submits_per_minute": 600,
             "concurrent_jobs": 1000,
             "account_concurrent_jobs": 2000,
+            "account_failures_per_day": 10_000,
             "polls_per_second": 50,
             "account_kept_bytes": 2_000_000_000,
             "event_streams": 1000,

@@ -140,6 +140,30 @@ async def test_the_jobs_of_an_account_are_counted_over_its_keys(store, key, othe
     await submit(store, other_key, limits)
 
 
+async def test_an_account_s_requests_do_not_fail_without_end(store, key, other_key):
+    """They cost nothing and leave rows: so many may, and as many beside as were paid for."""
+    limits = Limits(account_failures_per_day=2)
+    await submit(store, key, limits)
+    (held,) = await store.claim(60)
+    await store.complete(
+        held, images=[{"file_name": "a.png"}], inference_seconds=1.0, warnings=[], outputs=[]
+    )
+    for _ in range(3):
+        job = (await submit(store, key, limits)).job
+        await store.cancel(job.id, key.account_id)
+    for ask in (
+        lambda: submit(store, key, limits),
+        lambda: store.foresee(key.account_id, key.id, 10_000, limits, 0),
+    ):
+        with pytest.raises(
+            RateLimited, match="3 requests of the account failed or were cancelled"
+        ) as refused:
+            await ask()
+        assert 1 <= refused.value.retry_after_seconds <= 86_400
+    await submit(store, other_key, limits)
+    await submit(store, key)
+
+
 async def test_an_ended_job_makes_room(store, key):
     limits = Limits(concurrent_jobs=1)
     for _ in range(3):

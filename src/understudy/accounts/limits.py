@@ -42,6 +42,7 @@ class Limits:
     submits_per_minute: int = 0
     concurrent_jobs: int = 0
     account_concurrent_jobs: int = 0
+    account_failures_per_day: int = 0
 
     @property
     def posts_per_minute(self) -> int:

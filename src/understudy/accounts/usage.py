@@ -9,11 +9,13 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ..database import Database
 from .tables import usage
+
+DAY_SECONDS = 86_400
 
 _SUMS = ("completed", "failed", "pictures", "inference_seconds", "charged_microcredits")
 
@@ -40,7 +42,7 @@ class UsageStore:
 
     async def list(self, account_id: str, days: int) -> list[Usage]:
         """An account's usage of the last `days` days, today included: newest first, then by model."""
-        since = format_day(time.time() - (days - 1) * 86400)
+        since = format_day(time.time() - (days - 1) * DAY_SECONDS)
         query = (
             select(usage)
             .where(usage.c.account_id == account_id, usage.c.day >= since)
@@ -53,6 +55,17 @@ class UsageStore:
 def format_day(seconds: float) -> str:
     """The day of a time in UTC, as YYYY-MM-DD."""
     return time.strftime("%Y-%m-%d", time.gmtime(seconds))
+
+
+_ends = select(
+    func.coalesce(func.sum(usage.c.completed), 0), func.coalesce(func.sum(usage.c.failed), 0)
+).where(usage.c.account_id == bindparam("of_account"), usage.c.day == bindparam("of_day"))
+
+
+def count_ends(connection: Connection, account_id: str, day: str) -> tuple[int, int]:
+    """How many of an account's jobs were completed and failed on a day, within a transaction."""
+    completed, failed = connection.execute(_ends, {"of_account": account_id, "of_day": day}).one()
+    return int(completed), int(failed)
 
 
 def _add_with(insert: Any) -> Any:

@@ -7,7 +7,8 @@ import time
 from sqlalchemy import Connection
 
 from ..accounts import credits
-from ..accounts.limits import Allowance, Limits, lock_account, read_submits, take_submit
+from ..accounts.limits import Allowance, Limits, lock_account, read_submits, refuse, take_submit
+from ..accounts.usage import DAY_SECONDS, count_ends, format_day
 from ..errors import RateLimited, UnderstudyError
 from . import statements
 from .job import NewJob
@@ -90,6 +91,7 @@ def _find_refusal(
 ) -> RateLimited | None:
     refusal = (
         _check_unended(connection, account_id, key_id, limits)
+        or _check_failures(connection, account_id, limits)
         if queued < queue_limit
         else RateLimited(
             f"The queue is full ({queue_limit} jobs wait); try again in a few seconds.",
@@ -129,3 +131,20 @@ def _check_unended(
                 retry_after_seconds=5,
             )
     return None
+
+
+def _check_failures(connection: Connection, account_id: str, limits: Limits) -> RateLimited | None:
+    """The refusal of a job whose account has as many that failed today as it may have.
+
+    What fails costs nothing, but has its rows; who pays for others may have as many beside.
+    """
+    if not limits.account_failures_per_day:
+        return None
+    now = time.time()
+    completed, failed = count_ends(connection, account_id, format_day(now))
+    if failed < limits.account_failures_per_day + completed:
+        return None
+    return refuse(
+        f"{failed} requests of the account failed or were cancelled today, and {completed} were completed",
+        DAY_SECONDS - now % DAY_SECONDS,
+    )

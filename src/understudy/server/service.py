@@ -156,6 +156,7 @@ class Service:
             submits_per_minute=settings.submits_per_minute or 0,
             concurrent_jobs=settings.concurrent_jobs or 0,
             account_concurrent_jobs=settings.account_concurrent_jobs or 0,
+            account_failures_per_day=settings.account_failures_per_day or 0,
         )
 
     def begin_stop(self) -> None:

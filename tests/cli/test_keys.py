@@ -109,7 +109,7 @@ def test_what_is_no_database_is_one_sentence(understudy, tmp_path):
 
 def test_a_key_that_could_do_nothing_is_not_made(understudy, tmp_path):
     for options, words in (
-        (("--expires-in-days", "0"), "more than 0"),
+        *((("--expires-in-days", days), "more than 0") for days in ("0", "nan", "inf")),
         (("--models", "consistent-character-AI-neolemon-v3,no-such"), "'no-such'"),
     ):
         done = understudy("keys", "create", "--data-dir", tmp_path, *options, status=2)

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+MOST_DAYS = 100_000
+"""A key whose end lies so far ahead has none."""
+
 keys = typer.Typer(
     help="Make, list and revoke API keys, whether or not the service runs.", no_args_is_help=True
 )
@@ -68,8 +71,12 @@ def create(
     from ..accounts.keys import parse_scopes
     from ..catalog import list_slugs
 
-    if expires_in_days is not None and expires_in_days <= 0:
-        raise InvalidRequest("--expires-in-days must be more than 0; leave it out for a key without an end.")
+    # Written so that what is no number (nan) is refused too: a key with it would have no end.
+    if expires_in_days is not None and not 0 < expires_in_days < MOST_DAYS:
+        raise InvalidRequest(
+            f"--expires-in-days must be more than 0 and less than {MOST_DAYS:,}; leave it out for a key "
+            "without an end."
+        )
     if unknown := sorted(set(_split(models or "")) - set(list_slugs())):
         raise InvalidRequest(f"There is no model {unknown[0]!r}; there are {', '.join(list_slugs())}.")
     options: dict[str, Any] = {

@@ -133,6 +133,7 @@ def test_models_that_are_not_there_are_asked_for(settings, tmp_path):
             load_detector(asked)
         assert raised.value.code == "pose_detector_failed"
         assert "UNDERSTUDY_POSE_DETECTOR" in raised.value.message
+        assert "or the parameter pose" in raised.value.message, "a client cannot fetch"
     assert "understudy fetch pose" in raised.value.message
 
 

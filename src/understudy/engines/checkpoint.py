@@ -118,7 +118,7 @@ def find_checkpoint(settings: Settings) -> Checkpoint:
         import understudy_toon
     except ImportError:
         raise EngineError(
-            'The embedded model is not installed; run `pip install "understudy[server]"`.',
+            "The embedded model is not installed; run `pip install ./models/toon` in Understudy's folder.",
             code="engine_load_failed",
         ) from None
     return describe_toon(understudy_toon.checkpoint_path(), understudy_toon.__version__)

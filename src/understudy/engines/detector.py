@@ -113,7 +113,8 @@ def load_detector(settings: Settings | None = None, device: str = "cpu") -> Pose
     try:
         folder = find_folder(settings, "pose_detector", POSE)
     except WeightsMissing as error:
-        raise EngineError(error.message, code="pose_detector_failed") from None
+        words = f"{error.message} An OpenPose skeleton picture or the parameter pose needs no detector."
+        raise EngineError(words, code="pose_detector_failed") from None
     from .people import load_people_model
 
     paths = (folder / settings.pose_person_model, folder / settings.pose_model)

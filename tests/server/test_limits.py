@@ -200,8 +200,9 @@ def slow_service(start_service):
 
 def test_polls_are_limited_for_each_job_and_for_what_is_not_there(slow_service, body):
     with open_client(slow_service) as http:
-        jobs = [http.post(f"/v1/{SLUG}", json=body).headers["x-request-id"] for _ in range(2)]
-        for path in (f"/v2/requests/{jobs[0]}", "/v2/requests/nothing/status"):
+        jobs = [http.post(f"/v1/{SLUG}", json=body).headers["x-request-id"] for _ in range(3)]
+        paths = (f"/v2/requests/{jobs[0]}", "/v2/requests/nothing/status", f"/v2/requests/{jobs[2]}/events")
+        for path in paths:
             answers = [http.get(path) for _ in range(30)]
             refused = [answer for answer in answers if answer.status_code == 429]
             assert refused

@@ -167,7 +167,8 @@ async def stream_events(
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> Response:
     """The job's present state, then each change of it, until its end."""
-    job = check_retained(await service.store.get(request_id, key.account_id), request_id, service.settings)
+    # Of a job with an end it is no more than a poll, and is counted as one.
+    job = await _poll(request_id, request, service, key)
     known = last_event_id is not None and last_event_id.isascii() and last_event_id.isdecimal()
     seen = int(last_event_id) if known and len(last_event_id) < 10 else 0
     if seen > job.version:

@@ -229,7 +229,7 @@ class StoreMachine(MortalStore):
 
         def happens() -> None:
             if current:
-                self.known[job.id].step = step
+                self.known[job.id].step, self.known[job.id].begun = step, True
 
         assert self.change(self.store.record_step(job, step, preview), happens) in (DIED, current)
 
@@ -245,7 +245,7 @@ class StoreMachine(MortalStore):
 
         def happens() -> None:
             if known is not None:
-                known.step, known.drawn = step, drawn
+                known.step, known.drawn, known.begun = step, drawn, True
                 known.files |= {f"output {output}": output, f"preview {output}": small}
 
         change = self.store.record_images(

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable
 
 import psutil
 import pytest
+import uvloop
 from PIL import Image
 
 from understudy.decoder import PictureDecoder
@@ -142,6 +143,24 @@ async def test_killed_between_pictures(decoder: PictureDecoder) -> None:
         os.kill(process_id, signal.SIGKILL)
         assert await decoder.decode(SMALL)
         assert decoder.process_ids != [process_id]
+
+
+def test_a_pipe_that_is_gone_before_its_process_is_under_the_services_own_loop() -> None:
+    async def decode() -> None:
+        decoder = make_decoder()
+        await decoder.start()
+        (process_id,) = decoder.process_ids
+        # Standing still, it cannot end when its pipe does.
+        os.kill(process_id, signal.SIGSTOP)
+        (child,) = decoder._children
+        child._process.stdin.transport.close()
+        await asyncio.sleep(0.05)
+        assert decoder.process_ids == [process_id]
+        assert Image.open(io.BytesIO(await decoder.decode(SMALL))).size == (60, 40)
+        assert decoder.process_ids != [process_id]
+        await decoder.close()
+
+    uvloop.run(decode())
 
 
 async def test_killed_once_during_a_picture(decoder: PictureDecoder, slow: bytes) -> None:

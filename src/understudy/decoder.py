@@ -263,8 +263,12 @@ class _Child:
         writer, reader = self._process.stdin, self._process.stdout
         assert writer is not None
         assert reader is not None
-        writer.writelines(_frame(request))
-        await writer.drain()
+        try:
+            writer.writelines(_frame(request))
+            await writer.drain()
+        except RuntimeError as error:
+            # What uvloop says of a pipe whose other end is gone, though the process is not yet seen to be.
+            raise BrokenPipeError(str(error)) from error
         length = int.from_bytes(await reader.readexactly(4), "big")
         if length > _MAX_REPLY_BYTES:
             raise EOFError("the reply is longer than any picture")

@@ -278,6 +278,7 @@ async def test_a_service_that_dies_in_every_state(
                 faults = reaper.faults + await asyncio.to_thread(find_faults, folder)
             await asyncio.to_thread(service.stop)
         faults += [fault for ledger in ledgers for fault in ledger.find_faults()]
+        faults += [f"the log has: {line}" for line in service.output if '"request_failed"' in line]
         faults += await asyncio.to_thread(wait_for_no_process, mark)
         faults += [f"temporary file left: {name}" for name in os.listdir(os.environ["TMPDIR"])]
         ends = sum((ledger.count_ends() for ledger in ledgers), Counter())
